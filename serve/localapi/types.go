@@ -75,6 +75,8 @@ const (
 // Event is something that happened; MachineID is empty for events of serve
 // itself or of machines that are not known yet.
 type Event struct {
+	// Seq numbers the events of one run of serve, from 1, without gaps.
+	Seq       uint64    `json:"seq"`
 	At        time.Time `json:"at"`
 	MachineID string    `json:"machineId,omitempty"`
 	MAC       string    `json:"mac,omitempty"`

@@ -1,0 +1,105 @@
+package localapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+)
+
+// The kinds of failure that cross the socket: a Backend wraps one of them, and
+// the Client's error wraps the same one again.
+var (
+	// ErrNotFound: there is no machine with this id.
+	ErrNotFound = errors.New("no such machine")
+	// ErrRefused: the act is understood and not permitted now; nothing changed.
+	ErrRefused = errors.New("refused")
+	// ErrInvalid: the request itself is wrong.
+	ErrInvalid = errors.New("invalid request")
+)
+
+// Now as a position in the events means: only what happens from now on.
+const Now uint64 = math.MaxUint64
+
+// Backend is what the Server shows to its clients. All methods are called
+// concurrently, and none may wait for the network: they answer from what is
+// known.
+type Backend interface {
+	// Machines returns the snapshot of all machines, sorted by id.
+	Machines() MachineList
+	// Machine returns the machine of exactly this id, or ErrNotFound.
+	Machine(id string) (Machine, error)
+	// Health reports on serve itself.
+	Health() Health
+	// Events yields the events that are still kept and newer than since, then
+	// waits for new ones, until ctx ends. Zero means all that are kept. A since
+	// beyond the newest event comes from an earlier run of serve and means all
+	// as well, except Now.
+	Events(ctx context.Context, since uint64) iter.Seq[Event]
+	// Release lifts the hold of a machine. The reason is the operator's and is
+	// recorded together with who asked. It returns ErrNotFound, or ErrRefused
+	// when the machine is not held.
+	Release(ctx context.Context, id, reason string, by Peer) error
+}
+
+// Peer is the process at the other end of the socket, as the kernel tells it.
+type Peer struct {
+	// Known is false where the system does not tell; the rest is zero then.
+	Known bool
+	PID   int
+	UID   int
+	GID   int
+}
+
+// String returns "uid 1000, pid 4711", or "unknown".
+func (p Peer) String() string {
+	if !p.Known {
+		return "unknown"
+	}
+
+	return fmt.Sprintf("uid %d, pid %d", p.UID, p.PID)
+}
+
+// MachineDocument is the answer about one machine.
+type MachineDocument struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"` // "Machine"
+	Machine
+}
+
+// NewMachineDocument puts the machine into its document.
+func NewMachineDocument(machine Machine) MachineDocument {
+	return MachineDocument{APIVersion: APIVersion, Kind: "Machine", Machine: machine}
+}
+
+// ReleaseRequest is the body of POST /v1/machines/{id}/release.
+type ReleaseRequest struct {
+	Reason string `json:"reason"` // must not be empty
+}
+
+// ErrorDocument is the body of every answer that is not a success.
+type ErrorDocument struct {
+	Error ErrorDetail `json:"error"`
+}
+
+// ErrorDetail says which kind of failure it was and what happened.
+type ErrorDetail struct {
+	Code    string `json:"code"` // not_found, refused, invalid or internal
+	Message string `json:"message"`
+}
+
+// wireKind ties a kind of failure to its code and HTTP status.
+type wireKind struct {
+	kind   error
+	code   string
+	status int
+}
+
+func wireKinds() []wireKind {
+	return []wireKind{
+		{ErrNotFound, "not_found", 404},
+		{ErrRefused, "refused", 409},
+		{ErrInvalid, "invalid", 400},
+	}
+}
