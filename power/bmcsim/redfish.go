@@ -1,0 +1,246 @@
+package bmcsim
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/bmctl/bmctl/power"
+)
+
+// redfishFace is the controller as Redfish shows it (DSP0266).
+type redfishFace struct {
+	owner    *BMC
+	server   *http.Server
+	port     int
+	sessions sessions
+	etag     etagCounter
+	done     chan struct{}
+}
+
+func startRedfish(b *BMC) (*redfishFace, error) {
+	cert, err := selfSigned(b.addr)
+	if err != nil {
+		return nil, err
+	}
+
+	listener, err := net.Listen("tcp", b.listenAddr(b.cfg.RedfishPort))
+	if err != nil {
+		return nil, err
+	}
+
+	face := &redfishFace{
+		owner:    b,
+		port:     listener.Addr().(*net.TCPAddr).Port,
+		sessions: sessions{owner: b},
+		done:     make(chan struct{}),
+	}
+	face.server = &http.Server{
+		Handler:           face.observe(face.routes()),
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}},
+		ReadHeaderTimeout: time.Minute,
+		ErrorLog:          slog.NewLogLogger(b.cfg.Log.Handler(), slog.LevelDebug),
+	}
+
+	go func() {
+		defer close(face.done)
+
+		err := face.server.ServeTLS(faultyListener{listener, b.faults}, "", "")
+		if !errors.Is(err, http.ErrServerClosed) {
+			b.cfg.Log.Error("redfish face ended", "error", err)
+		}
+	}()
+
+	return face, nil
+}
+
+func (f *redfishFace) close() error {
+	err := f.server.Close()
+	<-f.done
+
+	return err
+}
+
+// fault tells whether the Redfish face has the fault.
+func (f *redfishFace) fault(name string) bool {
+	return f.owner.faults.on(power.ProtocolRedfish, name)
+}
+
+// observe logs requests and delays answers.
+func (f *redfishFace) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.owner.cfg.Log.Debug("redfish", "method", r.Method, "path", r.URL.Path)
+
+		if f.fault(FaultSlow) && !pause(r.Context(), f.owner.cfg.SlowBy) {
+			return
+		}
+
+		w.Header().Set("OData-Version", "4.0")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// pause waits, and tells whether the client is still there.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// routes is the resource tree. The service root and the login need no
+// authentication (DSP0266, 13.3.2).
+func (f *redfishFace) routes() http.Handler {
+	mux := http.NewServeMux()
+	get := func(path string, resource func(*http.Request) any) {
+		mux.Handle("GET "+path, f.authenticated(func(w http.ResponseWriter, r *http.Request) {
+			f.reply(w, resource(r))
+		}))
+	}
+
+	mux.HandleFunc("GET /redfish", func(w http.ResponseWriter, _ *http.Request) {
+		f.reply(w, object{"v1": root + "/"})
+	})
+	mux.HandleFunc("GET "+root, f.serviceRoot)
+	mux.HandleFunc("GET "+root+"/{$}", f.serviceRoot)
+
+	mux.HandleFunc("POST "+sessionsPath, f.login)
+	get(sessionsPath, f.sessionList)
+	mux.Handle("DELETE "+sessionsPath+"/{id}", f.authenticated(f.logout))
+	get(root+"/SessionService", sessionService)
+
+	get(root+"/Systems", f.systems)
+	mux.Handle("GET "+root+"/Systems/{id}", f.system(f.getSystem))
+	mux.Handle("PATCH "+root+"/Systems/{id}", f.system(f.patchSystem))
+	mux.Handle("POST "+root+"/Systems/{id}/Actions/ComputerSystem.Reset", f.system(f.resetSystem))
+
+	get(root+"/Managers", func(*http.Request) any { return collection("Manager", "Managers", "1") })
+	get(root+"/Managers/1", f.manager)
+	get(root+"/Chassis", func(*http.Request) any { return collection("Chassis", "Chassis", "1") })
+	get(root+"/Chassis/1", f.chassisResource)
+	mux.Handle("/", f.authenticated(func(w http.ResponseWriter, r *http.Request) {
+		f.refuse(w, http.StatusNotFound, "Base.1.18.ResourceMissingAtURI", "There is no resource at "+r.URL.Path)
+	}))
+
+	return mux
+}
+
+const (
+	root         = "/redfish/v1"
+	sessionsPath = root + "/SessionService/Sessions"
+)
+
+// object is a JSON object on its way out.
+type object = map[string]any
+
+func link(path string) object { return object{"@odata.id": path} }
+
+// collection is a resource collection with the ids as members.
+func collection(kind, path string, ids ...string) object {
+	members := make([]object, len(ids))
+	for i, id := range ids {
+		members[i] = link(root + "/" + path + "/" + id)
+	}
+
+	return object{
+		"@odata.id":           root + "/" + path,
+		"@odata.type":         "#" + kind + "Collection." + kind + "Collection",
+		"Name":                kind + " Collection",
+		"Members@odata.count": len(ids),
+		"Members":             members,
+	}
+}
+
+func (f *redfishFace) serviceRoot(w http.ResponseWriter, _ *http.Request) {
+	f.reply(w, object{
+		"@odata.id":      root + "/",
+		"@odata.type":    "#ServiceRoot.v1_15_0.ServiceRoot",
+		"Id":             "RootService",
+		"Name":           "Root Service",
+		"RedfishVersion": "1.15.0",
+		"UUID":           f.owner.UUID(),
+		"Vendor":         f.owner.cfg.Vendor,
+		"Product":        f.owner.cfg.Model,
+		"Systems":        link(root + "/Systems"),
+		"Managers":       link(root + "/Managers"),
+		"Chassis":        link(root + "/Chassis"),
+		"SessionService": link(root + "/SessionService"),
+		"Links":          object{"Sessions": link(sessionsPath)},
+	})
+}
+
+func (f *redfishFace) manager(*http.Request) any {
+	return object{
+		"@odata.id":       root + "/Managers/1",
+		"@odata.type":     "#Manager.v1_15_0.Manager",
+		"Id":              "1",
+		"Name":            "Manager",
+		"ManagerType":     "BMC",
+		"FirmwareVersion": "1.10",
+		"PowerState":      "On",
+		"Status":          object{"State": "Enabled", "Health": "OK"},
+	}
+}
+
+func (f *redfishFace) chassisResource(*http.Request) any {
+	return object{
+		"@odata.id":    root + "/Chassis/1",
+		"@odata.type":  "#Chassis.v1_20_0.Chassis",
+		"Id":           "1",
+		"Name":         "Chassis",
+		"ChassisType":  "RackMount",
+		"Manufacturer": f.owner.cfg.Vendor,
+		"Model":        f.owner.cfg.Model,
+		"SerialNumber": f.owner.cfg.Serial,
+		"PowerState":   powerState(f.owner.State()),
+		"Links":        object{"ComputerSystems": []object{link(root + "/Systems/1")}},
+	}
+}
+
+// reply sends a resource.
+func (f *redfishFace) reply(w http.ResponseWriter, resource any) {
+	f.send(w, http.StatusOK, resource)
+}
+
+func (f *redfishFace) send(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+
+	if err := json.NewEncoder(w).Encode(body); err != nil {
+		f.owner.cfg.Log.Debug("redfish: sending an answer", "error", err)
+	}
+}
+
+// refuse sends an error with one message (DSP0266, 8.6).
+func (f *redfishFace) refuse(w http.ResponseWriter, status int, id, message string) {
+	f.send(w, status, object{"error": object{
+		"code":    id,
+		"message": message,
+		"@Message.ExtendedInfo": []object{{
+			"@odata.type": "#Message.v1_1_1.Message", "MessageId": id, "Message": message, "Severity": "Warning",
+		}},
+	}})
+}
+
+// decode reads a request body, or refuses it.
+func (f *redfishFace) decode(w http.ResponseWriter, r *http.Request, into any) bool {
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(into)
+	if err == nil {
+		return true
+	}
+
+	f.refuse(w, http.StatusBadRequest, "Base.1.18.MalformedJSON", fmt.Sprintf("The body is no JSON: %v", err))
+
+	return false
+}

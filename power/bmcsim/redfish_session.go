@@ -1,0 +1,134 @@
+package bmcsim
+
+import (
+	"crypto/rand"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+)
+
+// sessions are the logins of the Redfish face.
+type sessions struct {
+	owner *BMC
+
+	mu     sync.Mutex
+	next   int
+	tokens map[string]string // session id to token
+}
+
+func (s *sessions) create() (id, token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.tokens == nil {
+		s.tokens = map[string]string{}
+	}
+
+	s.next++
+	id, token = strconv.Itoa(s.next), rand.Text()
+	s.tokens[id] = token
+
+	return id, token
+}
+
+func (s *sessions) remove(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	_, ok := s.tokens[id]
+	delete(s.tokens, id)
+
+	return ok
+}
+
+func (s *sessions) valid(token string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return token != "" && slices.Contains(slices.Collect(maps.Values(s.tokens)), token)
+}
+
+func (s *sessions) ids() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return slices.Sorted(maps.Keys(s.tokens))
+}
+
+func (s *sessions) count() int { return len(s.ids()) }
+
+func (s *sessions) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	clear(s.tokens)
+}
+
+// authenticated lets through who has a session, or Basic credentials (RFC 7617).
+func (f *redfishFace) authenticated(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, password, basic := r.BasicAuth()
+
+		switch {
+		case f.fault(FaultBadLogin):
+		case f.sessions.valid(r.Header.Get("X-Auth-Token")), basic && f.owner.users.valid(name, password):
+			next(w, r)
+
+			return
+		}
+
+		w.Header().Set("WWW-Authenticate", `Basic realm="bmcsim"`)
+		f.refuse(w, http.StatusUnauthorized, "Base.1.18.NoValidSession", "There is no valid session")
+	})
+}
+
+func (f *redfishFace) login(w http.ResponseWriter, r *http.Request) {
+	var body struct{ UserName, Password string }
+	if !f.decode(w, r, &body) {
+		return
+	}
+
+	if f.fault(FaultBadLogin) || !f.owner.users.valid(body.UserName, body.Password) {
+		f.refuse(w, http.StatusUnauthorized, "Base.1.18.ResourceAtUriUnauthorized", "Wrong user name or password")
+
+		return
+	}
+
+	id, token := f.sessions.create()
+	w.Header().Set("X-Auth-Token", token)
+	w.Header().Set("Location", sessionsPath+"/"+id)
+	f.send(w, http.StatusCreated, object{
+		"@odata.id":   sessionsPath + "/" + id,
+		"@odata.type": "#Session.v1_6_0.Session",
+		"Id":          id,
+		"Name":        "Session " + id,
+		"UserName":    body.UserName,
+	})
+}
+
+func (f *redfishFace) logout(w http.ResponseWriter, r *http.Request) {
+	if !f.sessions.remove(r.PathValue("id")) {
+		f.refuse(w, http.StatusNotFound, "Base.1.18.ResourceMissingAtURI", "There is no such session")
+
+		return
+	}
+
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (f *redfishFace) sessionList(*http.Request) any {
+	return collection("Session", "SessionService/Sessions", f.sessions.ids()...)
+}
+
+func sessionService(*http.Request) any {
+	return object{
+		"@odata.id":      root + "/SessionService",
+		"@odata.type":    "#SessionService.v1_1_8.SessionService",
+		"Id":             "SessionService",
+		"Name":           "Session Service",
+		"ServiceEnabled": true,
+		"Sessions":       link(sessionsPath),
+	}
+}

@@ -1,0 +1,257 @@
+package bmcsim
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/bmctl/bmctl/power"
+)
+
+// The ids of the systems. The second one appears with the fault "two-systems",
+// sorts before the machine's own, and does nothing but log what it is asked.
+const (
+	ownSystem     = "1"
+	foreignSystem = "0"
+	foreignUUID   = "00000000-0000-4000-8000-00000000000f"
+)
+
+// etagCounter counts the changes of the system resource.
+type etagCounter struct{ n atomic.Int64 }
+
+func (e *etagCounter) current() string { return `"` + strconv.FormatInt(e.n.Load(), 10) + `"` }
+
+func (e *etagCounter) changed() { e.n.Add(1) }
+
+func (f *redfishFace) systems(*http.Request) any {
+	ids := []string{ownSystem}
+	if f.fault(FaultTwoSystems) {
+		ids = []string{foreignSystem, ownSystem}
+	}
+
+	return collection("ComputerSystem", "Systems", ids...)
+}
+
+// system answers for the systems that exist; "busy" is said here.
+func (f *redfishFace) system(next http.HandlerFunc) http.Handler {
+	return f.authenticated(func(w http.ResponseWriter, r *http.Request) {
+		id := r.PathValue("id")
+
+		switch {
+		case id != ownSystem && !(id == foreignSystem && f.fault(FaultTwoSystems)):
+			f.refuse(w, http.StatusNotFound, "Base.1.18.ResourceMissingAtURI", "There is no system "+id)
+		case f.fault(FaultBusy):
+			w.Header().Set("Retry-After", "1")
+			f.refuse(w, http.StatusServiceUnavailable, "Base.1.18.ServiceTemporarilyUnavailable", "Try again later")
+		default:
+			next(w, r)
+		}
+	})
+}
+
+func (f *redfishFace) getSystem(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("ETag", f.etag.current())
+
+	if r.PathValue("id") == foreignSystem {
+		f.reply(w, f.resource(foreignSystem, foreignUUID, "FOREIGN", power.StateOn, override{}))
+
+		return
+	}
+
+	f.reply(w, f.resource(ownSystem, f.owner.UUID(), f.owner.cfg.Serial, f.owner.State(), f.owner.chassis.bootOverride()))
+}
+
+func (f *redfishFace) resource(id, uuid, serial string, state power.State, o override) object {
+	path := root + "/Systems/" + id
+
+	return object{
+		"@odata.id":    path,
+		"@odata.type":  "#ComputerSystem.v1_20_0.ComputerSystem",
+		"@odata.etag":  f.etag.current(),
+		"Id":           id,
+		"Name":         "System " + id,
+		"SystemType":   "Physical",
+		"Manufacturer": f.owner.cfg.Vendor,
+		"Model":        f.owner.cfg.Model,
+		"SerialNumber": serial,
+		"UUID":         uuid,
+		"PowerState":   powerState(state),
+		"Status":       object{"State": "Enabled", "Health": "OK"},
+		"Boot":         bootResource(o),
+		"Links": object{
+			"ManagedBy": []object{link(root + "/Managers/1")},
+			"Chassis":   []object{link(root + "/Chassis/1")},
+		},
+		"Actions": object{"#ComputerSystem.Reset": object{
+			"target":                            path + "/Actions/ComputerSystem.Reset",
+			"ResetType@Redfish.AllowableValues": f.resetTypes(),
+		}},
+	}
+}
+
+func powerState(s power.State) string {
+	if s == power.StateOn {
+		return "On"
+	}
+
+	return "Off"
+}
+
+// resetKinds maps Redfish's reset types to acts (Resource.ResetType).
+var resetKinds = map[string]ActKind{
+	"On": ActOn, "ForceOn": ActOn, "ForceOff": ActOff, "GracefulShutdown": ActSoft,
+	"PowerCycle": ActCycle, "ForceRestart": ActReset, "Nmi": ActNMI,
+}
+
+func (f *redfishFace) resetTypes() []string {
+	types := []string{"On", "ForceOff", "GracefulShutdown", "ForceRestart", "Nmi"}
+	if !f.fault(FaultNoCycle) {
+		types = append(types, "PowerCycle")
+	}
+
+	return types
+}
+
+func (f *redfishFace) resetSystem(w http.ResponseWriter, r *http.Request) {
+	var body struct{ ResetType string }
+	if !f.decode(w, r, &body) {
+		return
+	}
+
+	if !slices.Contains(f.resetTypes(), body.ResetType) {
+		f.refuse(w, http.StatusBadRequest, "Base.1.18.ActionParameterNotSupported",
+			fmt.Sprintf("The value %q for the parameter ResetType is not supported", body.ResetType))
+
+		return
+	}
+
+	kind := resetKinds[body.ResetType]
+
+	if id := r.PathValue("id"); id != ownSystem {
+		f.owner.chassis.note(Act{Kind: kind, Protocol: power.ProtocolRedfish, System: id})
+	} else if !f.owner.chassis.switchPower(kind, power.ProtocolRedfish) {
+		f.refuse(w, http.StatusConflict, "Base.1.18.ResourceCannotBeReset", "The system is off")
+
+		return
+	}
+
+	f.etag.changed()
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// bootTargets maps Redfish's boot sources to IPMI's selectors.
+var bootTargets = map[string]byte{
+	"None": selectNone, "Pxe": selectPXE, "Hdd": selectDisk, "Cd": selectCD, "BiosSetup": selectSetup, "Usb": selectUSB,
+}
+
+func bootResource(o override) object {
+	target, enabled, mode := "None", "Disabled", "Legacy"
+
+	if o.enabled {
+		enabled = "Once"
+		if o.persistent {
+			enabled = "Continuous"
+		}
+
+		for name, selector := range bootTargets {
+			if selector == o.selector {
+				target = name
+			}
+		}
+	}
+
+	if o.uefi {
+		mode = "UEFI"
+	}
+
+	return object{
+		"BootSourceOverrideTarget":                          target,
+		"BootSourceOverrideEnabled":                         enabled,
+		"BootSourceOverrideMode":                            mode,
+		"BootSourceOverrideTarget@Redfish.AllowableValues":  []string{"None", "Pxe", "Hdd", "Cd", "BiosSetup", "Usb"},
+		"BootSourceOverrideEnabled@Redfish.AllowableValues": []string{"Disabled", "Once", "Continuous"},
+		"BootSourceOverrideMode@Redfish.AllowableValues":    []string{"Legacy", "UEFI"},
+	}
+}
+
+// bootPatch is what a PATCH says of the override; nil is left as it is.
+type bootPatch struct {
+	BootSourceOverrideTarget  *string
+	BootSourceOverrideEnabled *string
+	BootSourceOverrideMode    *string
+}
+
+func (f *redfishFace) patchSystem(w http.ResponseWriter, r *http.Request) {
+	if match := r.Header.Get("If-Match"); match != "" && match != "*" && match != f.etag.current() {
+		f.refuse(w, http.StatusPreconditionFailed, "Base.1.18.PreconditionFailed", "The ETag is not the current one")
+
+		return
+	}
+
+	var body struct{ Boot *bootPatch }
+	if !f.decode(w, r, &body) {
+		return
+	}
+
+	if body.Boot == nil {
+		f.refuse(w, http.StatusBadRequest, "Base.1.18.PropertyNotWritable", "Only Boot can be written")
+
+		return
+	}
+
+	o, err := body.Boot.apply(f.owner.chassis.bootOverride())
+	if err != nil {
+		f.refuse(w, http.StatusBadRequest, "Base.1.18.PropertyValueNotInList", err.Error())
+
+		return
+	}
+
+	if id := r.PathValue("id"); id != ownSystem {
+		f.owner.chassis.note(Act{Kind: ActBootSet, Protocol: power.ProtocolRedfish, System: id, Boot: o.boot()})
+	} else {
+		f.owner.chassis.setBoot(o, power.ProtocolRedfish)
+	}
+
+	f.etag.changed()
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (p bootPatch) apply(o override) (override, error) {
+	if p.BootSourceOverrideTarget != nil {
+		selector, ok := bootTargets[*p.BootSourceOverrideTarget]
+		if !ok {
+			return o, fmt.Errorf("BootSourceOverrideTarget has no value %q", *p.BootSourceOverrideTarget)
+		}
+
+		o.selector = selector
+	}
+
+	if p.BootSourceOverrideEnabled != nil {
+		switch *p.BootSourceOverrideEnabled {
+		case "Disabled":
+			o.enabled, o.persistent = false, false
+		case "Once":
+			o.enabled, o.persistent = true, false
+		case "Continuous":
+			o.enabled, o.persistent = true, true
+		default:
+			return o, fmt.Errorf("BootSourceOverrideEnabled has no value %q", *p.BootSourceOverrideEnabled)
+		}
+	}
+
+	if p.BootSourceOverrideMode != nil {
+		switch mode := *p.BootSourceOverrideMode; {
+		case strings.EqualFold(mode, "UEFI"):
+			o.uefi = true
+		case strings.EqualFold(mode, "Legacy"):
+			o.uefi = false
+		default:
+			return o, fmt.Errorf("BootSourceOverrideMode has no value %q", mode)
+		}
+	}
+
+	return o, nil
+}

@@ -1,0 +1,145 @@
+package bmcsim
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/binary"
+	"math/big"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/bougou/go-ipmi/pkg/types"
+
+	"github.com/bmctl/bmctl/power"
+)
+
+// faultyConn is the UDP socket of the IPMI face with the faults of its network
+// on it. It also drops repeated session sequence numbers, as section 6.12.13 of
+// IPMI 2.0 asks and go-ipmi's server does not: without that, a datagram that
+// the network doubled would power-cycle twice.
+type faultyConn struct {
+	*net.UDPConn
+	faults *faults
+	slowBy time.Duration
+
+	mu   sync.Mutex
+	seen map[[2]uint32]struct{}
+}
+
+func newFaultyConn(conn *net.UDPConn, fs *faults, slowBy time.Duration) *faultyConn {
+	return &faultyConn{UDPConn: conn, faults: fs, slowBy: slowBy, seen: map[[2]uint32]struct{}{}}
+}
+
+func (c *faultyConn) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		n, addr, err := c.UDPConn.ReadFrom(p)
+		if err != nil {
+			return n, addr, err
+		}
+
+		if !c.faults.on(power.ProtocolIPMI, FaultSilent) && !c.repeated(p[:n]) {
+			return n, addr, nil
+		}
+	}
+}
+
+func (c *faultyConn) WriteTo(p []byte, addr net.Addr) (int, error) {
+	if c.faults.on(power.ProtocolIPMI, FaultSlow) {
+		time.Sleep(c.slowBy)
+	}
+
+	if c.faults.on(power.ProtocolIPMI, FaultSilent) {
+		return len(p), nil
+	}
+
+	return c.UDPConn.WriteTo(p, addr)
+}
+
+// repeated tells whether the datagram's session and sequence number were here
+// before. RMCP+ header: IPMI 2.0, table 13-8.
+func (c *faultyConn) repeated(p []byte) bool {
+	const header = 16
+	if len(p) < header || p[4] != byte(types.AuthTypeRMCPPlus) {
+		return false
+	}
+
+	key := [2]uint32{binary.LittleEndian.Uint32(p[6:10]), binary.LittleEndian.Uint32(p[10:14])}
+	if key[0] == 0 {
+		return false
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	_, again := c.seen[key]
+	c.seen[key] = struct{}{}
+
+	return again
+}
+
+// faultyListener is the TCP socket of the Redfish face. Silence swallows what
+// arrives, also on connections that stand.
+type faultyListener struct {
+	net.Listener
+	faults *faults
+}
+
+func (l faultyListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+
+	return &swallowingConn{Conn: conn, faults: l.faults}, nil
+}
+
+type swallowingConn struct {
+	net.Conn
+	faults *faults
+}
+
+func (c *swallowingConn) Read(p []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(p)
+		if err != nil || !c.faults.on(power.ProtocolRedfish, FaultSilent) {
+			return n, err
+		}
+	}
+}
+
+// selfSigned makes the certificate that a controller has from its factory.
+func selfSigned(addr netip.Addr) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+
+	now := time.Now()
+	template := x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{CommonName: "bmc-" + addr.String()},
+		NotBefore:    now.Add(-time.Hour),
+		NotAfter:     now.AddDate(10, 0, 0),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		IPAddresses:  []net.IP{addr.AsSlice()},
+	}
+
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+}
