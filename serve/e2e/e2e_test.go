@@ -1,0 +1,214 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/safe"
+	"github.com/siderolabs/omni/client/api/omni/specs"
+
+	"github.com/bmctl/bmctl/serve/localapi"
+	"github.com/bmctl/bmctl/serve/omnisim"
+	"github.com/bmctl/bmctl/serve/resources"
+)
+
+const providerID = "bare-metal"
+
+// TestFromNetworkBootToReady is the whole story of a machine that is new: told
+// by its BMC to boot from the network, pending in Omni and left alone, accepted,
+// set up, wiped, ready and off.
+func TestFromNetworkBootToReady(t *testing.T) {
+	s := newSite(t)
+	s.newMachine(t)
+	omni := s.startOmni(t)
+	serve := s.startServe(t, omni)
+
+	for _, order := range []string{"bootdev pxe options=efiboot", "power on"} {
+		if _, err := ipmitool(t.Context(), factoryUser, factoryPassword, append([]string{"chassis"}, strings.Fields(order)...)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	eventually(t, "the machine's agent is connected, and the machine pending in Omni", 90*time.Second, func(ctx context.Context) error {
+		return errors.Join(agentConnected(ctx, serve), acceptanceIs(omni, specs.InfraMachineConfigSpec_PENDING))
+	})
+	s.checkUntouched(t)
+
+	if err := omni.Accept(machineID); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, "the machine is accepted, ready to use and reported off", 60*time.Second, func(context.Context) error {
+		return errors.Join(acceptanceIs(omni, specs.InfraMachineConfigSpec_ACCEPTED), readyAndOff(omni))
+	})
+	s.checkReady(t, omni)
+}
+
+// startOmni starts the stand-in for Omni in this process.
+func (s *site) startOmni(t *testing.T) *omnisim.Server {
+	t.Helper()
+
+	log, err := os.Create(s.path("omnisim.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	omni, err := omnisim.Start(omnisim.Config{
+		Dir: s.path("omni"), Listen: providerAddr + ":0", ProviderID: providerID, Log: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() {
+		if err := errors.Join(omni.Close(), log.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+
+	return omni
+}
+
+// startServe starts the real thing, and returns when it knows Omni's machines
+// and may act.
+func (s *site) startServe(t *testing.T, omni *omnisim.Server) *localapi.Client {
+	t.Helper()
+
+	program, err := filepath.Abs(prepared + "/bin/bmctl")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	serve := exec.Command(program, "serve",
+		"--id="+providerID, "--api-advertise-address="+providerAddr,
+		"--use-local-boot-assets", "--boot-assets-path="+s.bootAssets(t),
+		"--ipmi-pxe-boot-mode=uefi", "--redfish-use-when-available=false",
+		"--min-reboot-interval=5s", "--poll-interval=2s",
+		"--state-dir="+s.path("state-dir"), "--socket="+s.path("bmctl.sock"))
+	serve.Env = append(os.Environ(), "OMNI_ENDPOINT="+omni.Endpoint(), "OMNI_SERVICE_ACCOUNT_KEY="+omni.ProviderKey())
+	s.startCommand(t, "serve", serve)
+
+	client := localapi.Dial(s.path("bmctl.sock"))
+	t.Cleanup(client.Close)
+
+	eventually(t, "serve knows Omni and may act", 30*time.Second, func(ctx context.Context) error {
+		health, err := client.Health(ctx)
+		if err != nil {
+			return err
+		}
+
+		if !health.OmniConnected || !health.Acting {
+			return fmt.Errorf("connected to Omni: %t %s; acting: %t %s", health.OmniConnected, health.OmniError, health.Acting, health.ActingReason)
+		}
+
+		return nil
+	})
+
+	return client
+}
+
+func agentConnected(ctx context.Context, serve *localapi.Client) error {
+	machine, err := serve.Machine(ctx, machineID)
+	if err != nil {
+		return err
+	}
+
+	if machine.AgentSince.IsZero() {
+		return fmt.Errorf("no agent of %s: stage %q, status %q, %s", machineID, machine.Stage, machine.Status, machine.Reason)
+	}
+
+	return nil
+}
+
+func acceptanceIs(omni *omnisim.Server, want specs.InfraMachineConfigSpec_AcceptanceStatus) error {
+	machine, err := omni.Machine(machineID)
+	if err != nil {
+		return err
+	}
+
+	if got := machine.TypedSpec().Value.AcceptanceStatus; got != want {
+		return fmt.Errorf("in Omni the machine is %s", got)
+	}
+
+	return nil
+}
+
+func readyAndOff(omni *omnisim.Server) error {
+	status, err := omni.Status(machineID)
+	if err != nil {
+		return err
+	}
+
+	if got := status.TypedSpec().Value; !got.ReadyToUse || got.PowerState != specs.InfraMachineStatusSpec_POWER_STATE_OFF {
+		return fmt.Errorf("in Omni the machine is ready: %t, %s", got.ReadyToUse, got.PowerState)
+	}
+
+	return nil
+}
+
+// checkUntouched holds of a machine that nobody accepted: its disk is as it was,
+// its BMC has no user of ours, and its power was switched by the test alone.
+func (s *site) checkUntouched(t *testing.T) {
+	t.Helper()
+
+	if !bytes.HasPrefix(s.firstMegabyte(t), []byte("not wiped yet")) {
+		t.Error("the disk of a pending machine was written to")
+	}
+
+	if acts, want := s.acts(t), []string{"start override=pxe"}; !slices.Equal(acts, want) {
+		t.Errorf("the power acts on a pending machine are %q, not %q", acts, want)
+	}
+
+	users, err := ipmitool(t.Context(), factoryUser, factoryPassword, "user", "list", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if !strings.Contains(users, factoryUser) || strings.Contains(users, "talos-agent") {
+		t.Errorf("the users of a pending machine's BMC are:\n%s", users)
+	}
+}
+
+// checkReady asks the disk, and the BMC with the login that the agent made
+// there, whether what Omni was told is true.
+func (s *site) checkReady(t *testing.T, omni *omnisim.Server) {
+	t.Helper()
+
+	if disk := s.firstMegabyte(t); !bytes.Equal(disk, make([]byte, len(disk))) {
+		t.Errorf("the first megabyte of the disk is not zero; it begins with %q", disk[:32])
+	}
+
+	bmc, err := safe.StateGet[*resources.BMCConfiguration](t.Context(), omni.State(), resources.NewBMCConfiguration(providerID, machineID).Metadata())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	login := bmc.TypedSpec().Value.Ipmi
+	if login.GetAddress() != bmcAddr || login.GetPort() != 623 || login.GetUsername() != "talos-agent" {
+		t.Errorf("the BMC in our state is %s:%d, user %s", login.GetAddress(), login.GetPort(), login.GetUsername())
+	}
+
+	if err := powerIs(t.Context(), "off", login.GetUsername(), login.GetPassword()); err != nil {
+		t.Errorf("as the agent's user: %v", err)
+	}
+
+	if err := powerIs(t.Context(), "off", login.GetUsername(), "another password"); err == nil {
+		t.Error("the BMC takes any password")
+	}
+
+	if acts, want := s.acts(t), []string{"start override=pxe", "stop"}; !slices.Equal(acts, want) {
+		t.Errorf("the power acts are %q, not %q", acts, want)
+	}
+}

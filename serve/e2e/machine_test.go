@@ -1,0 +1,152 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	machineID = "7f000000-0000-4000-8000-000000000001"
+	diskSize  = 64 << 20
+	diskEdge  = 1 << 20 // the first megabyte, of which the test knows what is in it
+)
+
+// The login with which the machine's BMC comes, for the test's own acts.
+const (
+	factoryUser     = "ipmiusr"
+	factoryPassword = "test"
+)
+
+// newMachine builds the machine, off: a disk with a marker, and ipmi_sim as its
+// BMC, which starts and stops QEMU and is also /dev/ipmi0 inside of it.
+func (s *site) newMachine(t *testing.T) {
+	t.Helper()
+
+	scripts, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	disk := make([]byte, diskSize)
+	copy(disk, bytes.Repeat([]byte("not wiped yet\n"), diskEdge/14+1)[:diskEdge])
+
+	for name, content := range map[string]string{
+		"disk.img": string(disk),
+		"uuid":     machineID,
+		"lan.conf": lanConf(scripts+"/bmc.sh", s.dir),
+		"sim.emu":  simEmu,
+	} {
+		if err := os.WriteFile(s.path(name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	if err := os.Mkdir(s.path("state"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	s.start(t, "ipmi_sim", "ipmi_sim", "-c", "lan.conf", "-f", "sim.emu", "-s", "state", "-n")
+	eventually(t, "the BMC answers", 10*time.Second, func(ctx context.Context) error {
+		return powerIs(ctx, "off", factoryUser, factoryPassword)
+	})
+}
+
+// lanConf is ipmi_sim's configuration: one LAN channel with a login, free slots
+// for more users, and a VM serial channel that QEMU connects to.
+func lanConf(program, dir string) string {
+	return fmt.Sprintf(`name "e2e"
+set_working_mc 0x20
+startlan 1
+  addr %[1]s 623
+  priv_limit admin
+  allowed_auths_callback none md2 md5 straight
+  allowed_auths_user none md2 md5 straight
+  allowed_auths_operator none md2 md5 straight
+  allowed_auths_admin none md2 md5 straight
+  guid %[2]s
+  lan_config_program "%[3]s %[4]s"
+endlan
+chassis_control "%[3]s %[4]s"
+serial 15 %[1]s 9002 codec VM
+startnow false
+user 1 false "" "" user 10 none md2 md5 straight
+user 2 true "%[5]s" "%[6]s" admin 10 none md2 md5 straight
+user 3 false "" "" admin 10 none md2 md5 straight
+user 4 false "" "" admin 10 none md2 md5 straight
+`, bmcAddr, strings.ReplaceAll(machineID, "-", ""), program, dir, factoryUser, factoryPassword)
+}
+
+// simEmu is the least that ipmi_sim takes for a controller: it opens no socket
+// when a line before mc_enable is wrong, and does not say so.
+const simEmu = `mc_setbmc 0x20
+mc_add 0x20 0 has-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr
+sel_enable 0x20 1000 0x0a
+mc_enable 0x20
+`
+
+// ipmitool is the independent witness: it asks the BMC as anybody would.
+func ipmitool(ctx context.Context, user, password string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+
+	// Suite 3 is all that ipmi_sim knows. -E takes the password from the environment.
+	login := []string{"-I", "lanplus", "-C", "3", "-N", "1", "-R", "2", "-H", bmcAddr, "-U", user, "-E"}
+	command := exec.CommandContext(ctx, "ipmitool", append(login, args...)...)
+	command.Env = append(os.Environ(), "IPMI_PASSWORD="+password)
+
+	return output(command)
+}
+
+// powerIs asks the BMC, and is nil if the chassis power is the one wanted.
+func powerIs(ctx context.Context, want, user, password string) error {
+	got, err := ipmitool(ctx, user, password, "chassis", "power", "status")
+	if err != nil {
+		return err
+	}
+
+	if got != "Chassis Power is "+want {
+		return fmt.Errorf("the BMC says %q", got)
+	}
+
+	return nil
+}
+
+// firstMegabyte reads the machine's disk.
+func (s *site) firstMegabyte(t *testing.T) []byte {
+	t.Helper()
+
+	disk, err := os.ReadFile(s.path("disk.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return disk[:diskEdge]
+}
+
+// acts is what was done to the machine's power, in order and without the times.
+func (s *site) acts(t *testing.T) []string {
+	t.Helper()
+
+	text, err := os.ReadFile(s.path("acts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var acts []string
+
+	for line := range strings.Lines(string(text)) {
+		_, act, _ := strings.Cut(strings.TrimSpace(line), " ")
+		acts = append(acts, act)
+	}
+
+	return acts
+}
