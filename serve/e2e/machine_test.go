@@ -5,10 +5,12 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +65,13 @@ func (s *site) newMachine(t *testing.T) {
 // lanConf is ipmi_sim's configuration: one LAN channel with a login, free slots
 // for more users, and a VM serial channel that QEMU connects to.
 func lanConf(program, dir string) string {
+	guid, err := hex.DecodeString(strings.ReplaceAll(machineID, "-", ""))
+	if err != nil {
+		panic(err)
+	}
+
+	slices.Reverse(guid) // the last byte of the text comes first (IPMI 2.0, 20.8)
+
 	return fmt.Sprintf(`name "e2e"
 set_working_mc 0x20
 startlan 1
@@ -72,7 +81,7 @@ startlan 1
   allowed_auths_user none md2 md5 straight
   allowed_auths_operator none md2 md5 straight
   allowed_auths_admin none md2 md5 straight
-  guid %[2]s
+  guid %[2]x
   lan_config_program "%[3]s %[4]s"
 endlan
 chassis_control "%[3]s %[4]s"
@@ -82,7 +91,7 @@ user 1 false "" "" user 10 none md2 md5 straight
 user 2 true "%[5]s" "%[6]s" admin 10 none md2 md5 straight
 user 3 false "" "" admin 10 none md2 md5 straight
 user 4 false "" "" admin 10 none md2 md5 straight
-`, bmcAddr, strings.ReplaceAll(machineID, "-", ""), program, dir, factoryUser, factoryPassword)
+`, bmcAddr, guid, program, dir, factoryUser, factoryPassword)
 }
 
 // simEmu is the least that ipmi_sim takes for a controller: it opens no socket
