@@ -173,20 +173,27 @@ func TestEnsureSchematic(t *testing.T) {
 }
 
 func TestConcurrentCallersShareOnePost(t *testing.T) {
-	release := make(chan struct{})
+	begun, release := make(chan struct{}), make(chan struct{})
 
 	var f *imageFactory
 	f = newFactory(t, func(w http.ResponseWriter, r *http.Request) {
+		close(begun)
 		<-release
 		f.post(w, r)
 	})
 	c := client(t, f)
 	wish := factory.NewSchematic(nil, nil)
 
-	// The first caller gives up: the others must not fail with it.
+	// The caller that came first gives up: the others must not fail with it.
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan error, 1)
 	go func() { _, err := c.EnsureSchematic(ctx, wish); first <- err }()
+	<-begun
+	cancel()
+
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("the caller that gave up got %v, want context.Canceled", err)
+	}
 
 	var others sync.WaitGroup
 	for range 10 {
@@ -195,12 +202,6 @@ func TestConcurrentCallersShareOnePost(t *testing.T) {
 				t.Error(err)
 			}
 		})
-	}
-
-	cancel()
-
-	if err := <-first; err != nil && !errors.Is(err, context.Canceled) {
-		t.Errorf("the caller that gave up got %v", err)
 	}
 
 	close(release)
