@@ -1,0 +1,66 @@
+package boot
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// listenUDP binds a UDP socket, to one network device only unless device is
+// empty: a broadcast on another one is then never seen.
+func listenUDP(ctx context.Context, address, device string) (net.PacketConn, error) {
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		if device == "" {
+			return nil
+		}
+		var err error
+		if controlErr := raw.Control(func(fd uintptr) { err = syscall.BindToDevice(int(fd), device) }); controlErr != nil {
+			return controlErr
+		}
+		return os.NewSyscallError("setsockopt SO_BINDTODEVICE "+device, err)
+	}}
+	return config.ListenPacket(ctx, "udp4", address)
+}
+
+// holder names the process that has a UDP port, as "dnsmasq (pid 812)", or
+// returns "" when that cannot be found out, which takes the rights over it.
+func holder(port int) string {
+	inode := udpInode(port)
+	if inode == "" {
+		return ""
+	}
+	descriptors, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	for _, path := range descriptors {
+		if target, err := os.Readlink(path); err != nil || target != "socket:["+inode+"]" {
+			continue
+		}
+		pid := strings.Split(path, "/")[2]
+		name, _ := os.ReadFile("/proc/" + pid + "/comm")
+		return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), pid)
+	}
+	return ""
+}
+
+// udpInode looks a port up in /proc/net/udp: the second field is the local
+// address in hexadecimal, the tenth the inode (proc(5)).
+func udpInode(port int) string {
+	for _, path := range []string{"/proc/net/udp", "/proc/net/udp6"} {
+		table, _ := os.ReadFile(path)
+		for line := range strings.Lines(string(table)) {
+			fields := strings.Fields(line)
+			if len(fields) < 10 {
+				continue
+			}
+			_, hex, _ := strings.Cut(fields[1], ":")
+			if n, err := strconv.ParseUint(hex, 16, 16); err == nil && int(n) == port {
+				return fields[9]
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,239 @@
+package boot_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/pin/tftp/v3"
+	"go.uber.org/goleak"
+
+	"github.com/bmctl/bmctl/boot"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+// decider answers every machine alike and remembers them.
+type decider struct {
+	mu       sync.Mutex
+	decision boot.Decision
+	err      error
+	asked    []boot.Machine
+}
+
+func (d *decider) Decide(_ context.Context, m boot.Machine) (boot.Decision, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked = append(d.asked, m)
+	return d.decision, d.err
+}
+
+func (d *decider) machines() []boot.Machine {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]boot.Machine(nil), d.asked...)
+}
+
+// fixture is a running server on free ports of loopback.
+type fixture struct {
+	*boot.Server
+	http   string
+	events chan boot.Event
+	log    *lockedBuffer
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *lockedBuffer) text() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.String()
+}
+
+func start(t *testing.T, config boot.Config) *fixture {
+	t.Helper()
+	f := &fixture{events: make(chan boot.Event, 1000), log: &lockedBuffer{}}
+	if !config.Advertise.IsValid() {
+		config.Advertise = loopback
+	}
+	config.Interface, config.ListenAddr = "127.0.0.1", loopback
+	config.Observe = func(e boot.Event) { f.events <- e }
+	config.Log = slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if config.Decider == nil {
+		config.Decider = &decider{decision: boot.Decision{Kind: boot.Wait, Reason: "test"}}
+	}
+	server, err := boot.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Server = server
+	web := httptest.NewServer(server.Handler())
+	f.http = web.URL
+	addr := netip.MustParseAddrPort(web.Listener.Addr().String())
+	if err := server.SetHTTPPort(int(addr.Port())); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Bind(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		web.Close()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return f
+}
+
+// event waits for the next event of a type.
+func (f *fixture) event(t *testing.T, kind boot.EventType) boot.Event {
+	t.Helper()
+	deadline := time.After(5 * time.Second)
+	for {
+		select {
+		case e := <-f.events:
+			if e.Type == kind {
+				return e
+			}
+		case <-deadline:
+			t.Fatalf("no event of type %s in 5 s; the log says:\n%s", kind, f.log.text())
+		}
+	}
+}
+
+// exchange sends a packet from an address of loopback and returns the answer.
+func exchange(t *testing.T, from string, to netip.AddrPort, packet []byte) (*dhcpv4.DHCPv4, netip.AddrPort) {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.WriteToUDPAddrPort(packet, to); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	buffer := make([]byte, 2048)
+	n, source, err := conn.ReadFromUDPAddrPort(buffer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := dhcpv4.FromBytes(buffer[:n])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer, source
+}
+
+func discover(t *testing.T, mac string, options ...dhcpv4.Option) *dhcpv4.DHCPv4 {
+	t.Helper()
+	hardware, err := net.ParseMAC(mac)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packet, err := dhcpv4.NewDiscovery(hardware)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range options {
+		packet.UpdateOption(o)
+	}
+	return packet
+}
+
+func TestOfferGoesBackToItsSource(t *testing.T) {
+	f := start(t, boot.Config{Advertise: netip.MustParseAddr("10.9.8.7")})
+	packet := discover(t, "02:00:00:00:00:01", dhcpv4.OptClassIdentifier("PXEClient:Arch:00007:UNDI:003016"),
+		dhcpv4.OptGeneric(dhcpv4.OptionClientSystemArchitectureType, []byte{0, 7}))
+	answer, source := exchange(t, "127.77.1.2", f.Addrs().DHCP, packet.ToBytes())
+	if source != f.Addrs().DHCP {
+		t.Errorf("answered from %v, not from %v", source, f.Addrs().DHCP)
+	}
+	if got := answer.ServerIdentifier().String(); got != "10.9.8.7" {
+		t.Errorf("option 54 is %s, not the advertised address", got)
+	}
+	e := f.event(t, boot.EventDiscover)
+	if e.MAC != "02:00:00:00:00:01" || e.Arch != "amd64" || e.File != "ipxe.efi" || e.Interface != "lo" || e.Addr.String() != "127.77.1.2" {
+		t.Errorf("event %+v", e)
+	}
+	if log := f.log.text(); !strings.Contains(log, `msg="offering boot response" source=02:00:00:00:00:01 boot_filename=ipxe.efi`) {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
+func TestTFTPServesWhatHTTPServes(t *testing.T) {
+	for _, single := range []bool{false, true} {
+		f := start(t, boot.Config{TFTPSinglePort: single})
+		for _, name := range []string{"ipxe.efi", "undionly.kpxe", "arm64/snp.efi", "autoexec.ipxe"} {
+			over := map[string][]byte{"TFTP": fetchTFTP(t, f, name), "HTTP": fetchHTTP(t, f.http+"/tftp/"+name)}
+			if len(over["TFTP"]) == 0 || !bytes.Equal(over["TFTP"], over["HTTP"]) {
+				t.Errorf("%s: %d bytes over TFTP, %d over HTTP, not the same", name, len(over["TFTP"]), len(over["HTTP"]))
+			}
+			for range over {
+				if e := f.event(t, boot.EventLoader); e.File != name || e.Bytes != int64(len(over["TFTP"])) {
+					t.Errorf("event %+v", e)
+				}
+			}
+		}
+	}
+}
+
+func fetchTFTP(t *testing.T, f *fixture, name string) []byte {
+	t.Helper()
+	client, err := tftp.NewClient(f.Addrs().TFTP.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.SetBlockSize(1468)
+	from, err := client.Receive(name, "octet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var content bytes.Buffer
+	if _, err := from.WriteTo(&content); err != nil {
+		t.Fatal(err)
+	}
+	return content.Bytes()
+}
+
+func fetchHTTP(t *testing.T, url string) []byte {
+	t.Helper()
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("GET %s: %s, %v", url, response.Status, err)
+	}
+	return content
+}
