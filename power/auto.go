@@ -1,0 +1,148 @@
+package power
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"syscall"
+	"time"
+)
+
+// How long the answer to "do you speak Redfish?" holds. Each expires: a
+// controller that was restarting when it was asked is asked again.
+const (
+	redfishYesHolds     = 10 * time.Minute
+	redfishNoHolds      = time.Minute
+	redfishRefusedHolds = 5 * time.Minute
+	redfishProbe        = 3 * time.Second
+)
+
+// auto prefers Redfish where it answers and lets us in.
+type auto struct {
+	host    *host
+	ipmi    *ipmi
+	redfish *redfish
+	log     *slog.Logger
+
+	// refusal is Redfish's last refusal of the login. Guarded by the queue.
+	refusal error
+}
+
+// route asks whether Redfish answers, where that is not known.
+func (a *auto) route(ctx context.Context) (driver, error) {
+	yes, known := a.host.speaksRedfish(time.Now())
+	if !known {
+		yes = a.probe(ctx)
+	}
+
+	if yes {
+		return a.redfish, nil
+	}
+
+	return a.ipmi, nil
+}
+
+// probe looks for the service root, in at most half of the time there is: the
+// rest is for IPMI.
+func (a *auto) probe(ctx context.Context) bool {
+	limit := redfishProbe
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline)/2)
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+
+	err := a.redfish.probe(ctx)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return false // nothing was learnt
+	}
+
+	a.refusal = nil
+	a.host.setRedfish(err == nil, time.Now())
+
+	if err != nil {
+		a.log.Debug("redfish does not answer: speaking IPMI", "reason", err.Error())
+	}
+
+	return err == nil
+}
+
+// outcome learns from how a call fared.
+func (a *auto) outcome(d driver, err error) (again bool, reported error) {
+	now := time.Now()
+
+	switch {
+	case d == driver(a.ipmi):
+		return false, a.explained(err)
+	case err == nil:
+		a.host.setRedfish(true, now)
+	case isKind(err, ErrAuth):
+		// An agent-made IPMI user may have no Redfish rights.
+		a.log.Warn("redfish refused the login: speaking IPMI for now", "reason", err.Error())
+		a.refusal = err
+		a.host.refusedRedfish(now)
+
+		return true, err
+	case isKind(err, ErrUnreachable):
+		a.host.forgetRedfish()
+	}
+
+	return false, err
+}
+
+// explained adds to IPMI's failure why Redfish was not used. The login is
+// refused where both refuse it, and where nothing of IPMI is there at all; a
+// controller that is silent on IPMI may yet let us in.
+func (a *auto) explained(err error) error {
+	var f, refusal *failure
+	if !errors.As(err, &f) || !errors.As(a.refusal, &refusal) {
+		return err
+	}
+
+	told, other := *f, "; over Redfish: "+refusal.detail
+	if errors.Is(f.cause, syscall.ECONNREFUSED) {
+		told, other = *refusal, "; over IPMI: "+f.detail
+	}
+
+	told.detail += other
+
+	return &told
+}
+
+func (a *auto) close(ctx context.Context) error {
+	return errors.Join(a.ipmi.close(ctx), a.redfish.close(ctx))
+}
+
+func (h *host) speaksRedfish(now time.Time) (yes, known bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	return h.redfish, now.Before(h.askAgain)
+}
+
+func (h *host) setRedfish(yes bool, now time.Time) {
+	holds := redfishNoHolds
+	if yes {
+		holds = redfishYesHolds
+	}
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	h.redfish, h.askAgain = yes, now.Add(holds)
+}
+
+func (h *host) refusedRedfish(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	h.redfish, h.askAgain = false, now.Add(redfishRefusedHolds)
+}
+
+func (h *host) forgetRedfish() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	h.askAgain = time.Time{}
+}

@@ -1,0 +1,188 @@
+package power
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"time"
+
+	"github.com/bougou/go-ipmi/pkg/client"
+	"github.com/bougou/go-ipmi/pkg/command/app"
+	"github.com/bougou/go-ipmi/pkg/types"
+)
+
+const (
+	// ipmiTry is how long one datagram is waited for.
+	ipmiTry = time.Second
+	// ipmiRestart is the first pause before a session's set-up starts anew.
+	ipmiRestart = 100 * time.Millisecond
+	// ipmiIdle is how long a session may rest before a new one is better:
+	// controllers end theirs after 60 s (IPMI 2.0, section 6.12.15).
+	ipmiIdle = 50 * time.Second
+	// ipmiGoodbye is how long the end of a session is waited for.
+	ipmiGoodbye = time.Second
+)
+
+// cipherSuites are tried in this order (IPMI 2.0, table 22-20): 17 is SHA-256,
+// 3 is what the specification makes mandatory. Asking the controller for its
+// list instead costs five seconds where it does not answer that.
+var cipherSuites = []int{17, 3}
+
+// ipmiSession is one RMCP+ session.
+type ipmiSession struct {
+	client   *client.Client
+	conn     *ipmiConn
+	id       uint32
+	used     time.Time
+	operator bool // whether the privilege has been raised
+}
+
+// openIPMI sets a session up from its parts. go-ipmi's own Connect asks for
+// channel capabilities first and raises the privilege at once, hides the
+// controller's reasons in text, and starts a goroutine that outlives it.
+func openIPMI(ctx context.Context, target Target, suite int) (*ipmiSession, error) {
+	address := endpoint(target.Address, target.Port)
+
+	conn, err := dialIPMI(ctx, address)
+	if err != nil {
+		return nil, fail(ErrUnreachable, "%v", err).because(err)
+	}
+
+	s := &ipmiSession{conn: conn}
+	if err := s.handshake(ctx, target, suite); err != nil {
+		conn.interrupt()
+		s.hangUp()
+
+		return nil, err
+	}
+
+	s.used = time.Now()
+
+	return s, nil
+}
+
+func (s *ipmiSession) handshake(ctx context.Context, target Target, suite int) error {
+	c, err := client.NewClient(target.Address, target.Port, target.Username, target.Password.Reveal())
+	if err != nil {
+		return fail(ErrAuth, "the user name is too long for IPMI (16 bytes)")
+	}
+
+	s.client = c.WithUDPProxy(s.conn).WithTimeout(ipmiTry).WithRetry(1).
+		WithCipherSuiteID(types.CipherSuiteID(suite)).
+		WithMaxPrivilegeLevel(types.PrivilegeLevelOperator)
+
+	opened, err := s.client.OpenSession(ctx)
+	if err != nil {
+		return err
+	}
+
+	s.id = opened.ManagedSystemSessionID
+
+	// Some controllers agree to another algorithm than the one asked for.
+	if auth, _, _, _ := types.GetCipherSuiteAlgorithms(types.CipherSuiteID(suite)); types.AuthAlg(opened.AuthAlg) != auth {
+		return types.NewRmcpStatusError(types.RmcpStatusCodeNoCipherSuiteMatch)
+	}
+
+	if _, err := s.client.RAKPMessage1(ctx); err != nil {
+		return err
+	}
+
+	_, err = s.client.RAKPMessage3(ctx)
+
+	return err
+}
+
+// request sends a command and gives the answer's data. With repeats it is sent
+// again in the same datagram, which a controller carries out once only.
+func (s *ipmiSession) request(ctx context.Context, c ipmiCommand, repeats int) ([]byte, error) {
+	s.conn.resume()
+	s.client.WithRetry(repeats)
+
+	resp, err := s.client.RawCommand(ctx, c.netFn, c.id, c.data, c.name)
+	if ctx.Err() != nil {
+		s.conn.interrupt()
+	}
+
+	if err != nil {
+		return nil, err
+	}
+
+	return resp.Response, nil
+}
+
+// end closes the session on the controller, if it answers, and the socket.
+func (s *ipmiSession) end(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, ipmiGoodbye)
+	defer cancel()
+
+	s.conn.resume()
+	s.client.WithRetry(0)
+	// Without an answer the controller ends the session by its own clock.
+	_, _ = s.client.CloseSession(ctx, &app.CloseSessionRequest{SessionID: s.id})
+	s.conn.interrupt()
+	s.hangUp()
+}
+
+func (s *ipmiSession) hangUp() {
+	// A UDP socket has nothing to say when it is closed.
+	_ = s.conn.Close()
+}
+
+// suiteRefused tells whether the controller wants another cipher suite. Some
+// say "invalid role" instead.
+func suiteRefused(err error) bool {
+	var status *types.RmcpStatusError
+	if !errors.As(err, &status) {
+		return false
+	}
+
+	switch status.StatusCode() {
+	case types.RmcpStatusCodeInvalidAuthAlg, types.RmcpStatusCodeInvalidIntegrityAlg,
+		types.RmcpStatusCodeInvalidConfidentAlg, types.RmcpStatusCodeNoCipherSuiteMatch,
+		types.RmcpStatusCodeInvalidRole:
+		return true
+	default:
+		return false
+	}
+}
+
+// loginFailure is the failure that an error of the session set-up means.
+func loginFailure(ctx context.Context, err error, address string, since time.Time) *failure {
+	var (
+		status *types.RmcpStatusError
+		f      *failure
+	)
+
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.Is(err, client.ErrRAKPAuthentication):
+		return fail(ErrAuth, "%s refused the login: wrong password", address)
+	case errors.As(err, &status):
+		return statusFailure(status.StatusCode(), address)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fail(ErrUnreachable, "nothing listens at %s", address).because(err)
+	default:
+		return noAnswer(ctx, address, since)
+	}
+}
+
+// statusFailure reads an RMCP+ status code (IPMI 2.0, table 13-15).
+func statusFailure(code types.RmcpStatusCode, address string) *failure {
+	switch code {
+	case types.RmcpStatusCodeNoResToCreateSess, types.RmcpStatusCodeNoResToCreateSessAtRole:
+		return fail(ErrBusy, "%s has no free session", address)
+	case types.RmcpStatusCodeInvalidRole, types.RmcpStatusCodeUnauthorizedRoleOfPriLevel:
+		return fail(ErrAuth, "%s refused the login: the user may not be OPERATOR", address)
+	case types.RmcpStatusCodeUnauthorizedName, types.RmcpStatusCodeUnauthorizedGUID,
+		types.RmcpStatusCodeInvalidNameLength:
+		return fail(ErrAuth, "%s refused the login: no such user", address)
+	case types.RmcpStatusCodeInvalidIntegrityCheckValue:
+		return fail(ErrAuth, "%s refused the login: wrong password", address)
+	case types.RmcpStatusCodeInvalidSessionID, types.RmcpStatusCodeInactiveSessionID:
+		// The set-up's parts arrived out of order, or too late.
+		return fail(ErrUnreachable, "%s has forgotten the session while it was set up", address)
+	default:
+		return fail(ErrRefused, "%s refused the session: RMCP+ status %#02x", address, uint8(code))
+	}
+}

@@ -1,0 +1,280 @@
+package power
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/stmcginnis/gofish/schemas"
+)
+
+const (
+	maxBody      = 4 << 20
+	maxRedirects = 3
+)
+
+// newHTTPClient makes the one transport of a controller: connections are kept
+// (a TLS handshake costs a controller up to seconds), HTTP/1.1 (their HTTP/2 is
+// where the bugs are), no proxy, and redirects only on the same origin.
+func newHTTPClient(target Target, opts Options) (*http.Client, *http.Transport) {
+	transport := &http.Transport{
+		TLSClientConfig:     tlsConfig(target, opts),
+		TLSNextProto:        map[string]func(string, *tls.Conn) http.RoundTripper{},
+		MaxConnsPerHost:     2,
+		MaxIdleConnsPerHost: 1,
+		IdleConnTimeout:     time.Minute,
+	}
+
+	return &http.Client{
+		Transport:     sameOrigin{transport},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, transport
+}
+
+// errCertificate marks a certificate that is not accepted.
+var errCertificate = errors.New("the certificate is not accepted")
+
+// tlsConfig verifies by itself, so that a pin can stand in for an authority.
+func tlsConfig(target Target, opts Options) *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         target.Address,
+		InsecureSkipVerify: true, // VerifyConnection decides
+		VerifyConnection: func(state tls.ConnectionState) error {
+			leaf, verified := state.PeerCertificates[0], verifyChain(state, target.Address)
+
+			switch {
+			case opts.CheckCertificate != nil:
+				verified = opts.CheckCertificate(target, leaf, verified)
+			case !opts.VerifyTLS:
+				verified = nil
+			}
+
+			if verified != nil {
+				return fmt.Errorf("%w: %w", errCertificate, verified)
+			}
+
+			return nil
+		},
+	}
+}
+
+// verifyChain is what crypto/tls does without InsecureSkipVerify.
+func verifyChain(state tls.ConnectionState, name string) error {
+	intermediates := x509.NewCertPool()
+	for _, c := range state.PeerCertificates[1:] {
+		intermediates.AddCert(c)
+	}
+
+	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
+		DNSName: name, Intermediates: intermediates,
+	})
+
+	return err
+}
+
+// sameOrigin follows redirects with method and body kept, and always on the
+// origin it was asked for: some controllers redirect POST with 301, and some
+// name an address that is not reachable from outside.
+type sameOrigin struct{ next http.RoundTripper }
+
+func (s sameOrigin) RoundTrip(req *http.Request) (*http.Response, error) {
+	for range maxRedirects {
+		resp, err := s.next.RoundTrip(req)
+		if err != nil || !redirects(resp) {
+			return resp, err
+		}
+
+		location, err := resp.Location()
+		if err != nil {
+			return resp, nil //nolint:nilerr // the status tells what is wrong
+		}
+
+		drain(resp)
+
+		if req, err = repeat(req, location.Path, location.RawQuery); err != nil {
+			return nil, err
+		}
+	}
+
+	return nil, fmt.Errorf("more than %d redirects", maxRedirects)
+}
+
+func redirects(resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return resp.Header.Get("Location") != ""
+	default:
+		return false
+	}
+}
+
+func repeat(req *http.Request, path, query string) (*http.Request, error) {
+	again := req.Clone(req.Context())
+	again.URL.Path, again.URL.RawPath, again.URL.RawQuery = path, "", query
+
+	if req.GetBody == nil {
+		return again, nil
+	}
+
+	body, err := req.GetBody()
+	again.Body = body
+
+	return again, err
+}
+
+// drain lets the connection be used again.
+func drain(resp *http.Response) {
+	// What is left of an answer that nobody reads may be anything.
+	_, _ = io.CopyN(io.Discard, resp.Body, maxBody)
+	_ = resp.Body.Close()
+}
+
+// decodeBody reads a JSON answer into what into points to.
+func decodeBody(resp *http.Response, into any) error {
+	defer drain(resp)
+
+	if into == nil || resp.StatusCode == http.StatusNoContent {
+		return nil
+	}
+
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(into); err != nil {
+		return fmt.Errorf("%w: %w", errNoJSON, err)
+	}
+
+	return nil
+}
+
+var errNoJSON = errors.New("the answer is not the JSON of Redfish")
+
+// httpFailure is the failure that an error of a request means.
+func httpFailure(ctx context.Context, err error, address string, since time.Time) error {
+	var refusal *schemas.Error
+
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refusal):
+		return refusalFailure(refusal, address)
+	case errors.Is(err, errCertificate):
+		return fail(ErrAuth, "%s: %v", address, innermost(err, errCertificate)).because(err)
+	case errors.Is(err, errNoJSON):
+		return fail(ErrUnsupported, "%s does not speak Redfish: %v", address, err)
+	case ctx.Err() != nil:
+		return noAnswer(ctx, address, since)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fail(ErrUnreachable, "nothing listens at %s", address).because(err)
+	default:
+		return fail(ErrUnreachable, "%s: %v", address, shortCause(err)).because(err)
+	}
+}
+
+// shortCause leaves out what the text says already: method and URL.
+func shortCause(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Err
+	}
+
+	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
+		err = next
+	}
+
+	return err
+}
+
+// innermost cuts the layers around the marked error off.
+func innermost(err, mark error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil || !errors.Is(next, mark) {
+			return err
+		}
+
+		err = next
+	}
+}
+
+// refusalFailure reads an HTTP status and the message ids under it (DSP0266,
+// 8.6; the registries of vendors for those that they add).
+func refusalFailure(e *schemas.Error, address string) *failure {
+	f := fail(refusalKind(e), "%s answered %d: %s", address, e.HTTPReturnedStatusCode, refusalText(e))
+	f.status = e.HTTPReturnedStatusCode
+
+	return f
+}
+
+// Messages by which controllers say "later", whatever the status.
+var busyMessages = []string{
+	"UnableToModifyDuringSystemPOST", // HPE iLO
+	"ActionParameterValueConflict",   // Dell iDRAC 10, shortly after off
+	"SYS518",                         // Dell iDRAC: data sources are unavailable
+}
+
+// Messages by which controllers say "I cannot".
+var unsupportedMessages = []string{
+	"ActionNotSupported", "ActionParameterNotSupported", "ActionParameterValueNotInList",
+	"PropertyUnknown", "PropertyNotWritable", "UnsupportedOperation", "PropertyValueNotInList",
+}
+
+func refusalKind(e *schemas.Error) error {
+	text := e.Error()
+
+	for _, id := range busyMessages {
+		if strings.Contains(text, id) {
+			return ErrBusy
+		}
+	}
+
+	switch e.HTTPReturnedStatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return ErrAuth
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return ErrUnsupported
+	case http.StatusConflict, http.StatusPreconditionFailed, http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return ErrBusy
+	case http.StatusBadGateway, http.StatusGatewayTimeout:
+		return ErrUnreachable
+	}
+
+	for _, id := range unsupportedMessages {
+		if strings.Contains(text, id) {
+			return ErrUnsupported
+		}
+	}
+
+	return ErrRefused
+}
+
+// refusalText is the first thing that the controller says to people.
+func refusalText(e *schemas.Error) string {
+	for _, info := range e.ExtendedInfos {
+		switch {
+		case info.Message != "":
+			return info.Message
+		case info.MessageID != "":
+			return info.MessageID
+		}
+	}
+
+	text := strings.TrimSpace(e.Message)
+	if text == "" || strings.HasPrefix(text, "<") {
+		return http.StatusText(e.HTTPReturnedStatusCode)
+	}
+
+	const longest = 200
+	if len(text) > longest {
+		return text[:longest] + "..."
+	}
+
+	return text
+}
