@@ -272,8 +272,11 @@ type RebootStatusSpec struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
 	LastRebootId        string                 `protobuf:"bytes,1,opt,name=last_reboot_id,json=lastRebootId,proto3" json:"last_reboot_id,omitempty"`
 	LastRebootTimestamp *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=last_reboot_timestamp,json=lastRebootTimestamp,proto3" json:"last_reboot_timestamp,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// begun_reboot_id is a requested reboot that was begun and not recorded as
+	// done: after a crash it is taken as done. Ours; dispensable.
+	BegunRebootId string `protobuf:"bytes,100,opt,name=begun_reboot_id,json=begunRebootId,proto3" json:"begun_reboot_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RebootStatusSpec) Reset() {
@@ -318,6 +321,13 @@ func (x *RebootStatusSpec) GetLastRebootTimestamp() *timestamppb.Timestamp {
 		return x.LastRebootTimestamp
 	}
 	return nil
+}
+
+func (x *RebootStatusSpec) GetBegunRebootId() string {
+	if x != nil {
+		return x.BegunRebootId
+	}
+	return ""
 }
 
 // PowerOperationSpec records the last power operation of ours and the power-off
@@ -643,10 +653,11 @@ const file_serve_resources_specs_specs_proto_rawDesc = "" +
 	"lastWipeId\x12:\n" +
 	"\x1alast_wipe_install_event_id\x18\x02 \x01(\x04R\x16lastWipeInstallEventId\x12*\n" +
 	"\x11initial_wipe_done\x18\x03 \x01(\bR\x0finitialWipeDone\x125\n" +
-	"\x17wiped_node_unique_token\x18\x04 \x01(\tR\x14wipedNodeUniqueToken\"\x88\x01\n" +
+	"\x17wiped_node_unique_token\x18\x04 \x01(\tR\x14wipedNodeUniqueToken\"\xb0\x01\n" +
 	"\x10RebootStatusSpec\x12$\n" +
 	"\x0elast_reboot_id\x18\x01 \x01(\tR\flastRebootId\x12N\n" +
-	"\x15last_reboot_timestamp\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x13lastRebootTimestamp\"\x8d\x02\n" +
+	"\x15last_reboot_timestamp\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x13lastRebootTimestamp\x12&\n" +
+	"\x0fbegun_reboot_id\x18d \x01(\tR\rbegunRebootId\"\x8d\x02\n" +
 	"\x12PowerOperationSpec\x12I\n" +
 	"\x14last_power_operation\x18\x01 \x01(\x0e2\x17.bmctl.specs.PowerStateR\x12lastPowerOperation\x12Q\n" +
 	"\x17last_power_on_timestamp\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x14lastPowerOnTimestamp\x12)\n" +

@@ -1,0 +1,157 @@
+package controllers
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/bmctl/bmctl/boot"
+	"github.com/bmctl/bmctl/serve/policy"
+)
+
+// Assets turns a wanted Talos into what iPXE can load. The returned decision has
+// Kernel, Initrd and Args set, or Chain. It may ask the Image Factory, within
+// ctx, and answers from memory what it has asked before.
+type Assets interface {
+	// Agent is Talos in agent mode, with extra kernel arguments.
+	Agent(ctx context.Context, arch string, args []string) (boot.Decision, error)
+	// Talos is the given version with extensions and extra kernel arguments.
+	Talos(ctx context.Context, arch, version string, extensions, args []string) (boot.Decision, error)
+}
+
+// Decide implements boot.Decider from what is known, without asking Omni.
+func (c *Controller) Decide(ctx context.Context, asker boot.Machine) (boot.Decision, error) {
+	m := c.known.Machine(asker.UUID)
+	c.noteAsked(m, asker)
+
+	plan := policy.PlanFor(c.facts(m))
+
+	decision, err := c.decision(ctx, m, asker, plan)
+	if err != nil {
+		return boot.Decision{}, err
+	}
+
+	decision.Reason = plan.BootReason
+
+	return decision, nil
+}
+
+func (c *Controller) decision(ctx context.Context, m Machine, asker boot.Machine, plan policy.Plan) (boot.Decision, error) {
+	var (
+		extra      []string
+		version    string
+		extensions []string
+	)
+
+	if m.Infra != nil {
+		spec := m.Infra.TypedSpec().Value
+		extra, version, extensions = strings.Fields(spec.ExtraKernelArgs), spec.ClusterTalosVersion, spec.Extensions
+	}
+
+	switch plan.Boot {
+	case policy.BootDisk:
+		return boot.Decision{Kind: boot.Disk, Method: c.cfg.DiskMethod(asker)}, nil
+	case policy.BootAgent:
+		d, err := c.cfg.Assets.Agent(ctx, asker.Arch, extra)
+		d.Kind = boot.Agent
+
+		return d, err
+	case policy.BootTalos:
+		d, err := c.cfg.Assets.Talos(ctx, asker.Arch, version, extensions, extra)
+		d.Kind = boot.Talos
+
+		return d, err
+	default:
+		return boot.Decision{Kind: boot.Wait}, nil
+	}
+}
+
+// recentMachines bounds what is remembered of machines that Omni does not know.
+const recentMachines = 4096
+
+// noteAsked remembers that a machine asked for its boot script, and holds it when
+// its board is another than the one first seen under its id.
+func (c *Controller) noteAsked(m Machine, asker boot.Machine) {
+	c.mu.Lock()
+
+	b := c.recent[asker.UUID]
+	if l := c.lives[asker.UUID]; l != nil {
+		b = l.boot
+	}
+
+	if b.firstSeen.IsZero() {
+		b.firstSeen = time.Now()
+	}
+
+	if b.serial == "" {
+		b.serial = asker.Serial
+	}
+
+	b.asked, b.mac, b.addr = true, asker.MAC, asker.Addr.String()
+	b.stage, b.stageAt = string(boot.EventScript), time.Now()
+
+	if m.Infra == nil {
+		if len(c.recent) >= recentMachines {
+			clear(c.recent) // these are strangers; the lively ones ask again
+		}
+
+		c.recent[asker.UUID] = b
+		c.mu.Unlock()
+
+		return
+	}
+
+	l := c.live(m.ID)
+	l.boot = b
+	delete(c.recent, m.ID)
+	c.mu.Unlock()
+
+	c.checkBoard(m.ID, b, asker.Serial)
+	c.Enqueue(m.ID)
+}
+
+// checkBoard compares the serial number of a boot request with the one first
+// seen for the id, over restarts: cheap boards share ids, and a wipe could hit
+// the wrong machine.
+func (c *Controller) checkBoard(id string, b bootState, serial string) {
+	first := c.store.seen(id, b)
+
+	if first == "" || serial == "" || first == serial {
+		return
+	}
+
+	c.mu.Lock()
+	l := c.live(id)
+	news := l.distrustBoard == ""
+	l.distrustBoard = "its id is reported by boards with the serial numbers " + first + " and " + serial
+	text := l.distrustBoard
+	c.mu.Unlock()
+
+	if news {
+		c.log.Warn("machine held", "machine_id", id, "reason", text)
+		c.observe(id, "held", "held", text)
+	}
+}
+
+// SawBoot notes a step of a machine's boot; machines are told apart by their MAC
+// until they ask for their script.
+func (c *Controller) SawBoot(e boot.Event) {
+	id := e.UUID
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	for known, l := range c.lives {
+		if id == "" && e.MAC != "" && l.boot.mac == e.MAC {
+			id = known
+		}
+	}
+
+	l := c.lives[id]
+	if l == nil || e.Type == boot.EventIgnored || e.Type == boot.EventAsset {
+		return
+	}
+
+	l.boot.stage, l.boot.stageAt = string(e.Type), e.Time
+	l.lastText, l.lastAt = strings.TrimSpace(string(e.Type)+" "+e.File), e.Time
+}

@@ -1,0 +1,427 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/infra"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/siderolink"
+
+	"github.com/bmctl/bmctl/serve/resources"
+)
+
+// Knowledge is what we know of Omni: a local copy of every resource that
+// decisions depend on, kept by watches. It outlives lost connections: boot
+// requests are answered from it while Omni is away.
+//
+// Our own writes are put into it at once, so that a decision never rests on a
+// record older than our last act.
+type Knowledge struct {
+	provider string
+	log      *slog.Logger
+
+	// onChange is called, without locks held, with the id of a machine that changed.
+	onChange func(id string)
+
+	mu       sync.RWMutex
+	machines map[string]*Machine
+	single   map[resource.Type]resource.Resource
+	complete bool // every kind was listed once
+	watching bool // the watches of this connection all stand
+	freshAt  time.Time
+	since    time.Time
+	lastErr  error
+}
+
+// NewKnowledge returns empty knowledge of the provider.
+func NewKnowledge(provider string, log *slog.Logger, onChange func(id string)) *Knowledge {
+	return &Knowledge{
+		provider: provider,
+		log:      log,
+		onChange: onChange,
+		machines: map[string]*Machine{},
+		single:   map[resource.Type]resource.Resource{},
+		since:    time.Now(),
+	}
+}
+
+// kinds are what is watched: first what is kept per machine, then what exists
+// once for the provider.
+func (k *Knowledge) kinds() (perMachine, single []resource.Resource) {
+	return []resource.Resource{
+			infra.NewMachine(""), infra.NewBMCConfig(""), infra.NewMachineStatus(""),
+			resources.NewBMCConfiguration(k.provider, ""), resources.NewMachineStatus(k.provider, ""),
+			resources.NewWipeStatus(k.provider, ""), resources.NewRebootStatus(k.provider, ""),
+			resources.NewPowerOperation(k.provider, ""),
+		}, []resource.Resource{
+			siderolink.NewProviderJoinConfig(""), infra.NewProviderHealthStatus(""), resources.NewLease(k.provider),
+		}
+}
+
+// Run watches until ctx ends. A watch that fails, for whatever reason, is taken
+// as a lost connection: all are started anew after a back-off with jitter.
+func (k *Knowledge) Run(ctx context.Context, st state.CoreState) {
+	const longest = 30 * time.Second
+
+	delay := time.Second / 4
+
+	for ctx.Err() == nil {
+		started := time.Now()
+		err := k.watchAll(ctx, st)
+
+		if ctx.Err() != nil {
+			return
+		}
+
+		if time.Since(started) > longest {
+			delay = time.Second / 4
+		}
+
+		k.disconnected(err)
+
+		select {
+		case <-ctx.Done():
+		case <-time.After(delay/2 + rand.N(delay/2)):
+		}
+
+		delay = min(2*delay, longest)
+	}
+}
+
+// watchAll runs one set of watches and returns why it ended.
+func (k *Knowledge) watchAll(ctx context.Context, st state.CoreState) error {
+	ctx, cancel := context.WithCancel(ctx)
+	perMachine, single := k.kinds()
+	kinds := slices.Concat(perMachine, single)
+	listed := make(chan struct{}, len(kinds))
+	failed := make(chan error, len(kinds))
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+
+	for i, kind := range kinds {
+		store := k.storeOne
+		if i < len(perMachine) {
+			store = k.storeMachine
+		}
+
+		wg.Go(func() {
+			failed <- k.watchKind(ctx, st, kind, store, func() { listed <- struct{}{} })
+		})
+	}
+
+	for missing := len(kinds); ; {
+		select {
+		case err := <-failed:
+			return err
+		case <-listed:
+			if missing--; missing == 0 {
+				k.connected()
+			}
+		}
+	}
+}
+
+// watchKind follows one kind; after its first complete list, whatever we knew of
+// that kind and was not in it is forgotten.
+func (k *Knowledge) watchKind(ctx context.Context, st state.CoreState, kind resource.Resource, store func(resource.Resource, bool), listed func()) error {
+	events := make(chan []state.Event)
+	if err := st.WatchKindAggregated(ctx, kind.Metadata(), events, state.WithBootstrapContents(true)); err != nil {
+		return fmt.Errorf("watch %s: %w", kind.Metadata().Type(), err)
+	}
+
+	current := map[resource.ID]bool{}
+
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case batch := <-events:
+			for _, event := range batch {
+				switch event.Type {
+				case state.Created, state.Updated:
+					if current != nil {
+						current[event.Resource.Metadata().ID()] = true
+					}
+
+					store(event.Resource, true)
+				case state.Destroyed:
+					store(event.Resource, false)
+				case state.Bootstrapped:
+					k.forgetMissing(kind, current)
+					current = nil
+					listed()
+				case state.Errored:
+					return fmt.Errorf("watch %s: %w", kind.Metadata().Type(), event.Error)
+				case state.Noop:
+				}
+			}
+
+			k.Touch()
+		}
+	}
+}
+
+// storeMachine records a resource, or its end, under the machine's id.
+func (k *Knowledge) storeMachine(r resource.Resource, present bool) {
+	id := r.Metadata().ID()
+
+	k.mu.Lock()
+
+	next := Machine{ID: id}
+	if known := k.machines[id]; known != nil {
+		if newer(known.same(r), r) {
+			k.mu.Unlock()
+
+			return
+		}
+
+		next = *known
+	}
+
+	next.set(r, present)
+
+	if next.empty() {
+		delete(k.machines, id)
+	} else {
+		k.machines[id] = &next
+	}
+
+	k.mu.Unlock()
+	k.onChange(id)
+}
+
+// newer tells whether known is a later version than r, or its successor: the
+// watch lags behind our own writes.
+func newer(known, r resource.Resource) bool {
+	if known == nil {
+		return false
+	}
+
+	was, is := known.Metadata(), r.Metadata()
+
+	return was.Created().After(is.Created()) ||
+		(was.Created().Equal(is.Created()) && was.Version().Value() > is.Version().Value())
+}
+
+// same returns the machine's resource of r's type, or nil.
+func (m *Machine) same(r resource.Resource) resource.Resource {
+	switch r.(type) {
+	case *infra.Machine:
+		return orNil(m.Infra)
+	case *infra.BMCConfig:
+		return orNil(m.BMCConfig)
+	case *infra.MachineStatus:
+		return orNil(m.Reported)
+	case *resources.BMCConfiguration:
+		return orNil(m.BMC)
+	case *resources.MachineStatus:
+		return orNil(m.Seen)
+	case *resources.WipeStatus:
+		return orNil(m.Wipe)
+	case *resources.RebootStatus:
+		return orNil(m.Reboot)
+	case *resources.PowerOperation:
+		return orNil(m.Power)
+	default:
+		return nil
+	}
+}
+
+func orNil[T any, R interface {
+	*T
+	resource.Resource
+}](r R) resource.Resource {
+	if r == nil {
+		return nil
+	}
+
+	return r
+}
+
+// storeOne records a resource that exists once. Of those with ids, only the
+// provider's own is meant.
+func (k *Knowledge) storeOne(r resource.Resource, present bool) {
+	if id := r.Metadata().ID(); id != k.provider && id != resources.LeaseID {
+		return
+	}
+
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	if present {
+		k.single[r.Metadata().Type()] = r
+	} else {
+		delete(k.single, r.Metadata().Type())
+	}
+}
+
+func (k *Knowledge) forgetMissing(kind resource.Resource, current map[resource.ID]bool) {
+	var gone []resource.Resource
+
+	k.mu.RLock()
+
+	for id, m := range k.machines {
+		if r := m.same(kind); r != nil && !current[id] {
+			gone = append(gone, r)
+		}
+	}
+
+	if r := k.single[kind.Metadata().Type()]; r != nil && !current[r.Metadata().ID()] {
+		gone = append(gone, r)
+	}
+
+	k.mu.RUnlock()
+
+	for _, r := range gone {
+		k.Put(r, false)
+	}
+}
+
+// Put records our own write, or removal, of a resource.
+func (k *Knowledge) Put(r resource.Resource, present bool) {
+	if (&Machine{}).holds(r) {
+		k.storeMachine(r, present)
+	} else {
+		k.storeOne(r, present)
+	}
+}
+
+// holds tells whether r is kept per machine.
+func (*Machine) holds(r resource.Resource) bool {
+	var probe Machine
+
+	probe.set(r, true)
+
+	return !probe.empty()
+}
+
+func (k *Knowledge) connected() {
+	k.mu.Lock()
+	first := !k.complete
+	k.complete, k.watching, k.lastErr = true, true, nil
+	k.freshAt, k.since = time.Now(), time.Now()
+	n := len(k.machines)
+	k.mu.Unlock()
+
+	k.log.Info("connected to Omni", "machines", n)
+
+	if first {
+		for _, id := range k.IDs() {
+			k.onChange(id)
+		}
+	}
+}
+
+func (k *Knowledge) disconnected(err error) {
+	k.mu.Lock()
+	first := k.watching || k.lastErr == nil
+	k.watching, k.lastErr = false, err
+
+	if first {
+		k.since = time.Now()
+	}
+	k.mu.Unlock()
+
+	if first && !errors.Is(err, context.Canceled) {
+		k.log.Warn("Omni does not answer; asking again", "error", err)
+	}
+}
+
+// Touch notes that Omni answered just now. It counts only while every watch
+// stands: an answer elsewhere does not make the copy fresh.
+func (k *Knowledge) Touch() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	if k.watching {
+		k.freshAt = time.Now()
+	}
+}
+
+// Complete tells whether every kind was listed at least once since start.
+func (k *Knowledge) Complete() bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+
+	return k.complete
+}
+
+// Age is how long ago Omni last confirmed what we know.
+func (k *Knowledge) Age() time.Duration {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+
+	return time.Since(k.freshAt)
+}
+
+// Connection tells whether the watches stand, since when that is so, and why not.
+func (k *Knowledge) Connection() (connected bool, since time.Time, err error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+
+	return k.watching, k.since, k.lastErr
+}
+
+// Machine returns what is known of a machine; the zero Machine with its id when
+// nothing is.
+func (k *Knowledge) Machine(id string) Machine {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+
+	if m := k.machines[id]; m != nil {
+		return *m
+	}
+
+	return Machine{ID: id}
+}
+
+// IDs returns the ids of all known machines, sorted.
+func (k *Knowledge) IDs() []string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+
+	ids := make([]string, 0, len(k.machines))
+	for id := range k.machines {
+		ids = append(ids, id)
+	}
+
+	slices.Sort(ids)
+
+	return ids
+}
+
+// JoinConfig returns Omni's join configuration for our machines, or nil.
+func (k *Knowledge) JoinConfig() *siderolink.ProviderJoinConfig {
+	r, _ := k.one(siderolink.ProviderJoinConfigType).(*siderolink.ProviderJoinConfig)
+
+	return r
+}
+
+func (k *Knowledge) lease() *resources.Lease {
+	r, _ := k.one(resources.NewLease(k.provider).Metadata().Type()).(*resources.Lease)
+
+	return r
+}
+
+func (k *Knowledge) health() *infra.ProviderHealthStatus {
+	r, _ := k.one(infra.InfraProviderHealthStatusType).(*infra.ProviderHealthStatus)
+
+	return r
+}
+
+func (k *Knowledge) one(t resource.Type) resource.Resource {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+
+	return k.single[t]
+}

@@ -1,0 +1,201 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/infra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/bmctl/bmctl/serve/resources"
+)
+
+const (
+	leaseRenew = 10 * time.Second
+	leaseValid = 30 * time.Second
+	// heartbeatValid is for how long Omni shows a provider as connected.
+	heartbeatValid = 31 * time.Second
+	heartbeatEvery = 30 * time.Second
+)
+
+// lease keeps two serves of one provider id from acting at once: the holder alone
+// acts and sends the provider's heartbeat.
+type lease struct {
+	c *Controller
+
+	mu         sync.Mutex
+	validUntil time.Time
+	other      string // who holds it, if not we
+	refused    string // Omni's refusal, if it refuses us altogether
+	lastBeat   time.Time
+}
+
+func newLease(c *Controller) *lease { return &lease{c: c} }
+
+// idle says why we may not act; empty: we may.
+func (l *lease) idle() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	switch {
+	case l.refused != "":
+		return l.refused
+	case l.other != "":
+		return l.other
+	case time.Now().After(l.validUntil):
+		return "waits for the lease"
+	}
+
+	if !l.c.cfg.Takeover {
+		return l.foreign()
+	}
+
+	return ""
+}
+
+// foreign says that another provider with our id is alive: a heartbeat that we
+// did not send.
+func (l *lease) foreign() string {
+	health := l.c.known.health()
+	if health == nil || health.TypedSpec().Value.LastHeartbeatTimestamp == nil {
+		return ""
+	}
+
+	at := health.TypedSpec().Value.LastHeartbeatTimestamp.AsTime()
+	if at.Equal(l.c.store.heartbeat()) || time.Since(at) >= heartbeatValid {
+		return ""
+	}
+
+	return "another provider with this id is alive: stop it, or start with --takeover"
+}
+
+// run renews the lease until ctx ends, and gives it up then.
+func (l *lease) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		before := l.idle()
+		next := l.renew(ctx)
+
+		if after := l.idle(); after != before {
+			l.changed(after)
+		}
+
+		select {
+		case <-ctx.Done():
+		case <-time.After(next):
+		}
+	}
+}
+
+func (l *lease) changed(idle string) {
+	if idle == "" {
+		l.c.log.Info("holding the lease: acting on machines")
+	} else {
+		l.c.log.Warn("not acting on machines", "reason", idle)
+	}
+
+	for _, id := range l.c.known.IDs() {
+		l.c.Enqueue(id)
+	}
+}
+
+// renew takes or renews the lease, sends the heartbeat when it is due, and
+// returns when to come again.
+func (l *lease) renew(ctx context.Context) time.Duration {
+	ctx, cancel := context.WithTimeout(ctx, leaseRenew)
+	defer cancel()
+
+	other, err := l.take(ctx)
+
+	l.mu.Lock()
+	l.refused, l.other = refusal(err, l.c.cfg.ProviderID), other
+
+	if err == nil && other == "" {
+		l.validUntil = time.Now().Add(leaseValid)
+	}
+	l.mu.Unlock()
+
+	if err != nil {
+		l.c.log.Debug("lease not renewed", "error", err)
+
+		return time.Second
+	}
+
+	l.c.known.Touch()
+
+	if idle := l.idle(); idle != "" {
+		return time.Second
+	}
+
+	if time.Since(l.lastBeat) >= heartbeatEvery-leaseRenew/2 {
+		if err = l.beat(ctx); err != nil {
+			l.c.log.Warn("heartbeat not sent", "error", err)
+		}
+	}
+
+	return leaseRenew
+}
+
+// refusal is Omni's refusal in words that say what to do, or "".
+func refusal(err error, provider string) string {
+	switch status.Code(err) {
+	case codes.PermissionDenied:
+		if strings.Contains(err.Error(), "not registered") {
+			return fmt.Sprintf("Omni does not know an infra provider %q (any more): create it there, with a key for this serve", provider)
+		}
+
+		return "Omni refuses our key: " + status.Convert(err).Message()
+	case codes.Unauthenticated:
+		return "Omni does not accept our key: " + status.Convert(err).Message()
+	default:
+		return ""
+	}
+}
+
+// take takes or renews the lease, or says who has it.
+func (l *lease) take(ctx context.Context) (other string, err error) {
+	me := l.c.store.holder()
+
+	_, err = l.c.cfg.State.ModifyWithResult(ctx, resources.NewLease(l.c.cfg.ProviderID), func(r resource.Resource) error {
+		spec := r.(*resources.Lease).TypedSpec().Value //nolint:forcetypeassert // the state returns the type that was asked for
+		other = ""
+
+		if spec.Holder != me && spec.Holder != "" && time.Now().Before(spec.Expires.AsTime()) && !l.c.cfg.Takeover {
+			other = fmt.Sprintf("another serve, on %s, holds the lease until %s: stop it, or start with --takeover",
+				spec.Host, spec.Expires.AsTime().UTC().Format(time.TimeOnly+"Z"))
+
+			return nil
+		}
+
+		spec.Holder, spec.Host, spec.Expires = me, l.c.cfg.Host, timestamppb.New(time.Now().Add(leaseValid))
+
+		return nil
+	}, state.WithUpdateOwner(""))
+
+	return other, err
+}
+
+// beat sends the provider's heartbeat.
+func (l *lease) beat(ctx context.Context) error {
+	at := time.Now().Truncate(time.Microsecond)
+
+	if err := l.c.store.beat(at); err != nil {
+		l.c.log.Warn("state is not kept over a restart", "error", err)
+	}
+
+	err := modify(ctx, l.c, infra.NewProviderHealthStatus(l.c.cfg.ProviderID), resources.ProviderHealthStatusController, func(r *infra.ProviderHealthStatus) {
+		r.TypedSpec().Value.LastHeartbeatTimestamp = timestamppb.New(at)
+		r.TypedSpec().Value.Error = ""
+	})
+	if err == nil {
+		l.lastBeat = time.Now()
+	}
+
+	return err
+}

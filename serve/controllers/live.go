@@ -1,0 +1,137 @@
+package controllers
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/bmctl/bmctl/power"
+	"github.com/bmctl/bmctl/serve/policy"
+)
+
+// live is what we know of a machine beside the resources: it is lost with the
+// process and found out again. It is guarded by Controller.mu.
+type live struct {
+	// power as last read, when, and how long the reading took.
+	power   policy.Power
+	powerAt time.Time
+	latency time.Duration
+	// misses counts failed readings in a row, since firstMiss; bmcErr is the last.
+	misses    int
+	firstMiss time.Time
+	bmcErr    string
+	// distrustBMC is why acts through the stored BMC access would be wrong.
+	distrustBMC string
+	// distrustBoard is why the machine's id may be shared by two boards.
+	distrustBoard string
+	protocol      power.Protocol
+
+	// agentGoneAt is since when no agent is connected; zero while one is.
+	agentGoneAt time.Time
+	agentSince  time.Time
+
+	// job is the act that runs, cancel ends it; wiped is a wipe that succeeded
+	// and is not recorded yet.
+	job      policy.Act
+	jobSince time.Time
+	cancel   context.CancelFunc
+	wiped    *wiped
+
+	// backoffs of acts that failed, by act.
+	backoffs map[policy.Act]backoff
+
+	// boot is what the machine last asked for.
+	boot bootState
+
+	bmc      power.BMC
+	bmcSpec  string // of the access that bmc was opened with
+	lastText string
+	lastAt   time.Time
+}
+
+// bootState is what was last seen of a machine on the network.
+type bootState struct {
+	asked     bool // for its script, since start
+	stage     string
+	stageAt   time.Time
+	mac       string
+	addr      string
+	serial    string // as first seen
+	firstSeen time.Time
+}
+
+// backoff is when an act that failed may be tried again, and why it failed.
+type backoff struct {
+	failures int
+	retryAt  time.Time
+	text     string
+}
+
+// failed notes a failed act and sets when to try again: full jitter below an
+// exponential bound of at most 5 minutes.
+func (l *live) failed(act policy.Act, err error) {
+	const first, longest = time.Second, 5 * time.Minute
+
+	b := l.backoffs[act]
+
+	bound := longest
+	if b.failures < 9 {
+		bound = min(longest, first<<b.failures)
+	}
+
+	if l.backoffs == nil {
+		l.backoffs = map[policy.Act]backoff{}
+	}
+
+	l.backoffs[act] = backoff{failures: b.failures + 1, retryAt: time.Now().Add(bound/2 + rand.N(bound/2)), text: err.Error()}
+}
+
+// wait is how long an act that failed must wait; it is not positive if it need not.
+func (l *live) wait(act policy.Act) time.Duration { return time.Until(l.backoffs[act].retryAt) }
+
+// failure is what went wrong last and still does, or "".
+func (l *live) failure() string {
+	var worst backoff
+
+	for _, b := range l.backoffs {
+		if b.retryAt.After(worst.retryAt) {
+			worst = b
+		}
+	}
+
+	return worst.text
+}
+
+// read notes a power reading.
+func (l *live) read(p policy.Power, took time.Duration) {
+	l.power, l.powerAt, l.latency = p, time.Now(), took
+	l.misses, l.firstMiss, l.bmcErr, l.distrustBMC = 0, time.Time{}, "", ""
+}
+
+// missed notes a reading that failed. One missed poll is not news: the power
+// becomes unknown after 3 misses in 90 s.
+func (l *live) missed(err error) {
+	const misses, age = 3, 90 * time.Second
+
+	if l.misses == 0 {
+		l.firstMiss = time.Now()
+	}
+
+	l.misses++
+	l.bmcErr = err.Error()
+
+	if l.misses >= misses && time.Since(l.firstMiss) >= age {
+		l.power = policy.PowerUnknown
+	}
+}
+
+func toPolicy(s power.State) policy.Power {
+	switch s {
+	case power.StateOn:
+		return policy.PowerOn
+	case power.StateOff:
+		return policy.PowerOff
+	default:
+		return policy.PowerUnknown
+	}
+}

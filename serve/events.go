@@ -1,0 +1,98 @@
+package serve
+
+import (
+	"context"
+	"iter"
+	"sync"
+
+	"github.com/bmctl/bmctl/boot"
+	"github.com/bmctl/bmctl/serve/localapi"
+)
+
+// eventRing keeps the latest events and wakes those who follow them. The zero
+// value is not usable: see newEventRing.
+type eventRing struct {
+	mu     sync.Mutex
+	events []localapi.Event // oldest first, at most eventsKept
+	seq    uint64           // of the newest
+	more   chan struct{}    // closed when an event is added
+}
+
+// eventsKept bounds the ring.
+const eventsKept = 4096
+
+func newEventRing() *eventRing { return &eventRing{more: make(chan struct{})} }
+
+// add appends an event; it never waits for those who follow.
+func (r *eventRing) add(e localapi.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	r.seq++
+	e.Seq = r.seq
+	r.events = append(r.events, e)
+
+	if len(r.events) > 2*eventsKept {
+		r.events = append([]localapi.Event(nil), r.events[len(r.events)-eventsKept:]...)
+	}
+
+	close(r.more)
+	r.more = make(chan struct{})
+}
+
+// after returns the events newer than since, and what to wait for when there are none.
+func (r *eventRing) after(since uint64) ([]localapi.Event, uint64, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	if since == localapi.Now {
+		return nil, r.seq, r.more
+	}
+
+	if since > r.seq { // of an earlier run
+		since = 0
+	}
+
+	kept := r.events[max(0, len(r.events)-eventsKept):]
+	for len(kept) > 0 && kept[0].Seq <= since {
+		kept = kept[min(len(kept), int(since-kept[0].Seq)+1):] //nolint:gosec // bounded by eventsKept
+	}
+
+	return append([]localapi.Event(nil), kept...), r.seq, r.more
+}
+
+// follow yields events newer than since and then new ones, until ctx ends.
+func (r *eventRing) follow(ctx context.Context, since uint64) iter.Seq[localapi.Event] {
+	return func(yield func(localapi.Event) bool) {
+		for {
+			events, newest, more := r.after(since)
+			since = newest
+
+			for _, e := range events {
+				if !yield(e) {
+					return
+				}
+			}
+
+			select {
+			case <-ctx.Done():
+				return
+			case <-more:
+			}
+		}
+	}
+}
+
+// bootEvent is a step of a machine's boot as people are shown it.
+func bootEvent(e boot.Event) localapi.Event {
+	text := string(e.Type)
+	if e.File != "" {
+		text += " " + e.File
+	}
+
+	if e.Type == boot.EventScript {
+		text += ": " + e.Decision.String()
+	}
+
+	return localapi.Event{At: e.Time, MachineID: e.UUID, MAC: e.MAC, Type: string(e.Type), Text: text, Reason: e.Reason}
+}

@@ -1,0 +1,112 @@
+package serve
+
+import (
+	"net/http"
+	"net/netip"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/bmctl/bmctl/boot"
+	"github.com/bmctl/bmctl/serve/localapi"
+)
+
+// newBoot makes the network boot service.
+func (s *Server) newBoot() (*boot.Server, error) {
+	var listen netip.Addr
+
+	if s.cfg.APIListenAddress != "" {
+		var err error
+		if listen, err = netip.ParseAddr(s.cfg.APIListenAddress); err != nil {
+			return nil, err
+		}
+	}
+
+	return boot.New(boot.Config{
+		Decider:          s.ctrl,
+		Observe:          s.sawBoot,
+		Log:              s.log.With("component", "boot"),
+		Advertise:        s.advertise,
+		HTTPPort:         s.cfg.APIPort,
+		ListenAddr:       listen,
+		Interface:        s.cfg.DHCPProxyIfaceOrIP,
+		DHCPPort:         s.cfg.DHCPPort,
+		PXEPort:          s.cfg.PXEPort,
+		TFTPPort:         s.cfg.TFTPPort,
+		DisableDHCPProxy: s.cfg.DisableDHCPProxy,
+		DisableBroadcast: s.cfg.DisableDHCPProxyBroadcast,
+		Style:            boot.Style(s.cfg.PXEStyle),
+		TFTPSinglePort:   s.cfg.TFTPSinglePort,
+		DHCPReplyDelay:   s.cfg.DHCPReplyDelay,
+	})
+}
+
+func (s *Server) sawBoot(e boot.Event) {
+	s.ctrl.SawBoot(e)
+	s.events.add(bootEvent(e))
+}
+
+// newHTTP is the one server for machines: boot scripts, loaders, assets, the
+// machine config, and gRPC for agents. It has no write timeout: large files and
+// tunnels take as long as they take.
+func (s *Server) newHTTP(config http.Handler) *http.Server {
+	mux := http.NewServeMux()
+	mux.Handle("/", s.boot.Handler())
+	mux.Handle("GET /config", config)
+
+	if s.cfg.UseLocalBootAssets {
+		mux.Handle("GET /assets/", s.assets())
+	}
+
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+
+	return &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+				s.grpc.ServeHTTP(w, r)
+			} else {
+				mux.ServeHTTP(w, r)
+			}
+		}),
+		Protocols:         protocols,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+}
+
+// assets serves the local boot assets, files alone, and notes who loads them.
+func (s *Server) assets() http.Handler {
+	files := http.StripPrefix("/assets/", http.FileServerFS(os.DirFS(s.cfg.BootAssetsPath)))
+
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := path.Base(r.URL.Path)
+
+		if strings.HasSuffix(r.URL.Path, "/") {
+			http.NotFound(w, r)
+
+			return
+		}
+
+		s.log.Info("file requested", "component", "assets", "filename", name, "source", r.RemoteAddr)
+		files.ServeHTTP(w, r)
+
+		if r.Method == http.MethodGet {
+			s.events.add(localapi.Event{At: time.Now(), Type: assetStage(name), Text: "loaded " + name, Reason: "asked by " + r.RemoteAddr})
+		}
+	})
+}
+
+func assetStage(name string) string {
+	switch {
+	case strings.HasPrefix(name, "kernel-"):
+		return string(boot.EventKernel)
+	case strings.HasPrefix(name, "initramfs-"):
+		return string(boot.EventInitrd)
+	default:
+		return string(boot.EventAsset)
+	}
+}

@@ -1,0 +1,356 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/siderolabs/omni/client/pkg/client"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/bmctl/bmctl/boot"
+	"github.com/bmctl/bmctl/power"
+	"github.com/bmctl/bmctl/serve/agent"
+	"github.com/bmctl/bmctl/serve/controllers"
+	"github.com/bmctl/bmctl/serve/factory"
+	"github.com/bmctl/bmctl/serve/localapi"
+)
+
+// drainTime is how long running requests may take to end once serve is told to.
+const drainTime = 5 * time.Second
+
+// Server is the provider, put together. Use it once: New, then Run.
+type Server struct {
+	cfg Config
+	log *slog.Logger
+
+	omni   *client.Client
+	state  state.State
+	boot   *boot.Server
+	hub    *agent.Hub
+	ctrl   *controllers.Controller
+	grpc   *grpc.Server
+	http   *http.Server
+	socket *localapi.Server
+	events *eventRing
+
+	advertise netip.Addr
+	listener  net.Listener // HTTP and gRPC
+	started   time.Time
+}
+
+// New puts the parts together; nothing is bound and nobody is asked. The
+// configuration must be one that Validate has nothing against.
+func New(cfg Config, log *slog.Logger) (*Server, error) {
+	s := &Server{cfg: cfg, log: log, events: newEventRing(), started: time.Now()}
+
+	var err error
+	if s.advertise, err = advertised(cfg.APIAdvertiseAddress); err != nil {
+		return nil, err
+	}
+
+	if s.omni, s.state, err = connectOmni(cfg); err != nil {
+		return nil, err
+	}
+
+	extra, err := loadExtraConfig(cfg.ExtraMachineConfigPath)
+	if err != nil {
+		return nil, fmt.Errorf("extra machine config: %w", err)
+	}
+
+	s.hub = s.newHub()
+
+	if s.ctrl, err = s.newController(); err != nil {
+		return nil, err
+	}
+
+	if s.boot, err = s.newBoot(); err != nil {
+		return nil, err
+	}
+
+	s.socket = localapi.NewServer(&backend{s}, log)
+	s.grpc = grpc.NewServer()
+	s.hub.Register(s.grpc)
+	s.http = s.newHTTP(&machineConfig{join: s.ctrl.Knowledge().JoinConfig, extra: extra, log: log})
+
+	return s, nil
+}
+
+func (s *Server) newHub() *agent.Hub {
+	return agent.New(agent.Config{
+		Log:               s.log.With("component", "agent"),
+		CallTimeout:       s.cfg.AgentCallTimeout,
+		FastWipeTimeout:   s.cfg.AgentFastWipeTimeout,
+		ZeroesWipeTimeout: s.cfg.AgentZeroesWipeTimeout,
+		TestMode:          s.cfg.AgentTestMode,
+		OnChange:          s.agentChanged,
+		OnRefused: func(id string, addr netip.Addr, reason string) {
+			s.events.add(localapi.Event{At: time.Now(), MachineID: id, Type: "ignored", Text: "agent from " + addr.String() + " refused", Reason: reason})
+		},
+	})
+}
+
+// agentChanged passes a change of a machine's tunnels on.
+func (s *Server) agentChanged(id string) {
+	text := "agent gone"
+	if s.hub.Connected(id) {
+		text = "agent connected"
+	}
+
+	s.events.add(localapi.Event{At: time.Now(), MachineID: id, Type: "agent", Text: text})
+	s.ctrl.Enqueue(id)
+}
+
+func (s *Server) newController() (*controllers.Controller, error) {
+	images, err := factory.New(factory.Config{BaseURL: s.cfg.ImageFactoryBaseURL, PXEBaseURL: s.cfg.ImageFactoryPXEBaseURL, Log: s.log})
+	if err != nil {
+		return nil, err
+	}
+
+	host, _ := os.Hostname() // for people who read the lease; empty will do
+
+	return controllers.New(controllers.Config{
+		ProviderID:        s.cfg.ID,
+		State:             s.state,
+		Power:             power.NewDialer(s.powerOptions()),
+		Agents:            s.hub,
+		Log:               s.log.With("component", "controllers"),
+		Observe:           s.events.add,
+		MinRebootInterval: s.cfg.MinRebootInterval,
+		MaxDisruptions:    s.cfg.MaxDisruptions,
+		MaxStaleness:      s.cfg.MaxStaleness,
+		PollInterval:      s.cfg.PollInterval,
+		PollConcurrency:   s.cfg.PollConcurrency,
+		PollTimeout:       s.cfg.PollTimeout,
+		PXEMode:           s.pxeMode(),
+		WipeWithZeroes:    s.cfg.WipeWithZeroes,
+		RedfishPort:       s.cfg.RedfishPort,
+		Labels:            labels(s.cfg.MachineLabels),
+		DiskMethod:        s.diskMethod,
+		Assets:            &assets{cfg: s.cfg, factory: images, at: s.machinesSee},
+		StateDir:          s.stateDir(),
+		Takeover:          s.cfg.Takeover,
+		Host:              host,
+		Name:              s.nameOf,
+	})
+}
+
+func (s *Server) powerOptions() power.Options {
+	use := power.RedfishNever
+
+	switch {
+	case s.cfg.RedfishUseAlways:
+		use = power.RedfishAlways
+	case s.cfg.RedfishUseWhenAvailable:
+		use = power.RedfishWhenAvailable
+	}
+
+	return power.Options{
+		Redfish:      use,
+		PlainHTTP:    !s.cfg.RedfishUseHTTPS,
+		VerifyTLS:    !s.cfg.RedfishInsecureSkipTLSVerify,
+		KeepBootMode: !s.cfg.RedfishSetBootSourceOverrideMode,
+		IPMIMode:     s.pxeMode(),
+		Log:          s.log.With("component", "power"),
+	}
+}
+
+func (s *Server) pxeMode() power.Mode {
+	if s.cfg.IPMIPXEBootMode == "bios" {
+		return power.ModeBIOS
+	}
+
+	return power.ModeUEFI
+}
+
+// stateDir is the state directory, or "" where the default one cannot be used:
+// only one that was asked for is worth failing over.
+func (s *Server) stateDir() string {
+	err := os.MkdirAll(s.cfg.StateDir, 0o700)
+	if err != nil && !s.cfg.StateDirGiven {
+		s.log.Warn("nothing is kept over a restart", "error", err, "hint", "--state-dir")
+
+		return ""
+	}
+
+	return s.cfg.StateDir
+}
+
+func labels(given []string) map[string]string {
+	all := map[string]string{}
+
+	for _, label := range given {
+		key, value, _ := strings.Cut(label, "=")
+		all[strings.TrimSpace(key)] = strings.TrimSpace(value)
+	}
+
+	return all
+}
+
+// diskMethod is how this machine is made to boot its disk: the file may say it
+// per machine.
+func (s *Server) diskMethod(m boot.Machine) boot.DiskMethod {
+	for _, c := range s.cfg.Machines {
+		if c.BootFromDiskMethod != "" && (strings.EqualFold(c.UUID, m.UUID) ||
+			(c.Serial != "" && c.Serial == m.Serial) || (c.MAC != "" && strings.EqualFold(c.MAC, m.MAC))) {
+			return c.BootFromDiskMethod
+		}
+	}
+
+	return s.cfg.BootFromDiskMethod
+}
+
+func (s *Server) nameOf(id, bmcAddress string) string {
+	if name := s.cfg.NamesByID[id]; name != "" {
+		return name
+	}
+
+	if bmcAddress == "" {
+		return ""
+	}
+
+	return s.cfg.NamesByAddress[bmcAddress]
+}
+
+// machinesSee is the address and port of HTTP and gRPC that machines are told.
+func (s *Server) machinesSee() netip.AddrPort {
+	port := s.cfg.APIPort
+	if s.listener != nil {
+		port = s.listener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a TCP listener
+	}
+
+	return netip.AddrPortFrom(s.advertise, uint16(port)) //nolint:gosec // a port
+}
+
+// Run binds everything, then starts everything, and serves until ctx ends. Then
+// it drains for at most 5 s. An Omni that refuses the key at start is
+// ErrCredentials, and nothing was bound.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.omni.Close() //nolint:errcheck // nothing is lost with it
+
+	s.log.Info("starting provider", "id", s.cfg.ID, "version", s.cfg.Version, "omni", s.cfg.OmniAPIEndpoint, "advertise", s.advertise.String())
+
+	answered, err := askOmni(ctx, s.state, s.cfg.ID)
+	if err != nil {
+		return err
+	}
+
+	if !answered {
+		s.log.Warn("Omni does not answer; serving, and asking again")
+	}
+
+	if err := s.bind(ctx); err != nil {
+		return err
+	}
+
+	group, ctx := errgroup.WithContext(ctx)
+	s.component(group, "controllers", func() error { s.ctrl.Run(ctx); return nil })
+	s.component(group, "publisher", func() error { s.keepPublishing(ctx); return nil })
+	s.component(group, "network boot", func() error { return s.boot.Run(ctx) })
+	s.component(group, "server", s.serveHTTP)
+	s.component(group, "local API", func() error { return s.serveSocket(ctx) })
+	group.Go(func() error {
+		<-ctx.Done()
+		s.drain()
+
+		return nil
+	})
+
+	return group.Wait()
+}
+
+func (s *Server) component(group *errgroup.Group, name string, run func() error) {
+	s.log.Info("start component", "component", name)
+	group.Go(func() error {
+		if err := run(); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+
+		return nil
+	})
+}
+
+func (s *Server) serveHTTP() error {
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+
+	return nil
+}
+
+func (s *Server) serveSocket(ctx context.Context) error {
+	if s.socket == nil {
+		return nil
+	}
+
+	return s.socket.Serve(ctx)
+}
+
+// bind opens every socket before anything is started; where one fails, those
+// before it are given up.
+func (s *Server) bind(ctx context.Context) (err error) {
+	var bound []func()
+
+	defer func() {
+		if err != nil {
+			for _, closeIt := range bound {
+				closeIt()
+			}
+		}
+	}()
+
+	addr := net.JoinHostPort(s.cfg.APIListenAddress, strconv.Itoa(s.cfg.APIPort))
+
+	var lc net.ListenConfig
+	if s.listener, err = lc.Listen(ctx, "tcp", addr); err != nil {
+		return fmt.Errorf("HTTP and gRPC on %s: %w", addr, err)
+	}
+
+	bound = append(bound, func() { _ = s.listener.Close() })
+
+	if err = s.boot.SetHTTPPort(int(s.machinesSee().Port())); err != nil {
+		return err
+	}
+
+	if err = s.boot.Bind(); err != nil {
+		return err
+	}
+
+	bound = append(bound, func() { _ = s.boot.Close() })
+
+	if err = s.socket.Listen(s.cfg.SocketPath, s.cfg.SocketGroup); err != nil {
+		if s.cfg.SocketGiven || errors.Is(err, localapi.ErrInUse) {
+			return fmt.Errorf("local API: %w", err)
+		}
+
+		s.log.Warn("no local API: other commands cannot see this serve", "error", err, "hint", "--socket")
+		s.socket, err = nil, nil
+	}
+
+	return nil
+}
+
+// drain lets running requests end; agents' tunnels are closed, and call again
+// when we are back.
+func (s *Server) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+
+	s.hub.Close()
+
+	if err := s.http.Shutdown(ctx); err != nil {
+		_ = s.http.Close()
+	}
+
+	s.grpc.Stop()
+}
