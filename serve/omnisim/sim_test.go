@@ -209,7 +209,18 @@ func wantCode(t *testing.T, what string, err error, want codes.Code) {
 	}
 }
 
-// code finds the gRPC status below the kinds that the state client wraps it in.
+// code finds the gRPC status, which the state client replaces by kinds of its own.
 func code(err error) codes.Code {
-	return status.Code(err)
+	switch {
+	case state.IsNotFoundError(err):
+		return codes.NotFound
+	case state.IsOwnerConflictError(err):
+		return codes.PermissionDenied
+	case state.IsPhaseConflictError(err):
+		return codes.InvalidArgument
+	case state.IsConflictError(err):
+		return codes.FailedPrecondition
+	default:
+		return status.Code(err)
+	}
 }
