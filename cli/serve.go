@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/bmctl/bmctl/boot"
+	"github.com/bmctl/bmctl/cli/config"
+	"github.com/bmctl/bmctl/power"
+	"github.com/bmctl/bmctl/serve"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	cfg := serve.DefaultConfig()
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the provider until SIGTERM",
+		Long: `Run the bare-metal infrastructure provider of Omni until SIGTERM.
+
+Every flag is also read from BMCTL_<FLAG>, and from the section serve: of the
+configuration file, without its dashes. The flags of the existing provider have
+their names and defaults. The provider's key comes in OMNI_SERVICE_ACCOUNT_KEY.`,
+		Args: cobra.NoArgs,
+	}
+
+	var unread []string
+
+	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	serveFlags(flags, &cfg)
+	deferErrors(flags, &unread)
+	cmd.Flags().AddFlagSet(flags)
+	cmd.SetUsageFunc(groupedUsage)
+
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		reportAtOnce(flags)
+
+		if problems := append(unread, a.completeServe(flags, &cfg)...); len(problems) > 0 {
+			return invalid(problems)
+		}
+
+		return a.serve(cmd.Context(), cfg)
+	}
+
+	return cmd
+}
+
+// deferred is a flag whose wrong value is remembered instead of ending the
+// parse, so that all that is wrong can be told at once.
+type deferred struct {
+	pflag.Value
+	name     string
+	problems *[]string
+}
+
+// Set implements pflag.Value.
+func (d *deferred) Set(text string) error {
+	if err := d.Value.Set(text); err != nil {
+		*d.problems = append(*d.problems, fmt.Sprintf("--%s: %q: %v", d.name, text, err))
+	}
+
+	return nil
+}
+
+func deferErrors(flags *pflag.FlagSet, problems *[]string) {
+	flags.VisitAll(func(flag *pflag.Flag) { flag.Value = &deferred{flag.Value, flag.Name, problems} })
+}
+
+// reportAtOnce ends deferErrors: what the environment and the file hold is told
+// with the place where it stands.
+func reportAtOnce(flags *pflag.FlagSet) {
+	flags.VisitAll(func(flag *pflag.Flag) {
+		if d, ok := flag.Value.(*deferred); ok {
+			flag.Value = d.Value
+		}
+	})
+}
+
+// completeServe adds the environment, the file and the inventory to the
+// configuration, and returns everything that is wrong with it.
+func (a *app) completeServe(flags *pflag.FlagSet, cfg *serve.Config) []string {
+	origins, problems := a.resolveServe(flags)
+
+	var lines []string
+	for _, problem := range problems {
+		lines = append(lines, problem.String())
+	}
+
+	cfg.OmniServiceAccountKey = power.NewSecret(a.env("OMNI_SERVICE_ACCOUNT_KEY"))
+	cfg.StateDirGiven = origins.Given("state-dir")
+	cfg.MetricsAddressGiven = origins.Given("metrics-address")
+	cfg.SocketPath, cfg.SocketGiven = a.global.socket, a.origins.Given("socket")
+	cfg.StateDir = firstDir(cfg.StateDir)
+	cfg.Version = buildVersion()
+	cfg.NamesByID, cfg.NamesByAddress = a.file.NamesByID(), a.file.NamesByAddress()
+
+	for _, m := range a.file.Machines {
+		cfg.Machines = append(cfg.Machines, serve.MachineConfig{
+			UUID: m.Match.ID, Serial: m.Match.Serial, MAC: m.Match.MAC, BootFromDiskMethod: boot.DiskMethod(m.BootFromDiskMethod),
+		})
+	}
+
+	for _, problem := range cfg.Validate() {
+		lines = append(lines, problem.String()+whence(origins[problem.Flag]))
+	}
+
+	return lines
+}
+
+// whence says where a value stands that is not on the command line.
+func whence(origin string) string {
+	if origin == "" || origin == config.OriginFlag || origin == config.OriginDefault {
+		return ""
+	}
+
+	return " (from " + origin + ")"
+}
+
+// firstDir takes the first of the directories that systemd lists in
+// STATE_DIRECTORY (systemd.exec(5)).
+func firstDir(list string) string {
+	if dirs := filepath.SplitList(list); len(dirs) > 0 {
+		return dirs[0]
+	}
+
+	return list
+}
+
+func (a *app) serve(ctx context.Context, cfg serve.Config) error {
+	level := slog.LevelInfo
+	if cfg.Debug {
+		level = slog.LevelDebug
+	}
+
+	server, err := serve.New(cfg, a.logger(level))
+	if err != nil {
+		return invalid([]string{oneLine(err.Error())})
+	}
+
+	err = server.Run(ctx)
+
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, serve.ErrCredentials):
+		return failf(codeOmniAuth, "check OMNI_SERVICE_ACCOUNT_KEY: it must be the key of this infra provider", "%w", err)
+	default:
+		return failf(codeServeFailed, "", "%w", err)
+	}
+}

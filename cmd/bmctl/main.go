@@ -1,0 +1,12 @@
+// Command bmctl runs bare metal under Sidero Omni and Talos Linux.
+package main
+
+import (
+	"os"
+
+	"github.com/bmctl/bmctl/cli"
+)
+
+func main() {
+	os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Environ()))
+}
