@@ -171,10 +171,8 @@ func (s *site) dial(t *testing.T, from string, f *fakeAgent, ids ...string) host
 		t.Fatal(err)
 	}
 
-	ctx, cancel := context.WithCancel(t.Context())
-	for _, id := range ids {
-		ctx = metadata.AppendToOutgoingContext(ctx, constants.MachineIDMetadataKey, id)
-	}
+	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(t.Context(),
+		metadata.MD{constants.MachineIDMetadataKey: ids}))
 
 	server := grpctunnel.NewReverseTunnelServer(tunnelpb.NewTunnelServiceClient(conn))
 	agentpb.RegisterAgentServiceServer(server, f)

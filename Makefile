@@ -1,0 +1,47 @@
+# bmctl: what there is to make. A machine with Go and make is enough for build,
+# lab and test; race needs a C compiler too, e2e and ci a Debian and root.
+
+SHELL       := /bin/sh
+GO          ?= go
+BIN         := $(CURDIR)/bin
+GOLANGCI    := v2.9.0
+LINTER      := $(BIN)/golangci-lint-$(GOLANGCI)
+RACE        := ./power/... ./boot/... ./serve/policy/...
+
+# No part of bmctl is C: binaries are static, and tests need no compiler.
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help build lab test race lint e2e ci clean
+
+help: ## list what there is to make
+	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+# The Go tool stamps version, commit and time from Git; bmctl version shows them.
+build: ## build bin/bmctl, static
+	$(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/bmctl ./cmd/bmctl
+
+lab: build ## a whole datacentre on loopback; LAB='--machines 5' passes flags on
+	$(BIN)/bmctl lab $(LAB)
+
+test: ## all tests but the end-to-end one
+	$(GO) test ./...
+
+race: ## the tests of power, boot and the policy under the race detector
+	CGO_ENABLED=1 $(GO) test -race $(RACE)
+
+lint: $(LINTER) ## formatting and static checks
+	$(LINTER) run ./...
+
+$(LINTER):
+	GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	mv $(BIN)/golangci-lint $@
+
+e2e: ## one machine with real firmware and a real BMC's protocol (root, Debian)
+	serve/e2e/run.sh
+
+ci: ## everything, as continuous integration runs it (root, Debian)
+	.ci/run
+
+clean: ## remove what was built
+	rm -rf $(BIN) .e2e coverage.out dist
