@@ -35,12 +35,7 @@ func TestFromNetworkBootToReady(t *testing.T) {
 	omni := s.startOmni(t)
 	serve := s.startServe(t, omni)
 
-	for _, order := range []string{"bootdev pxe options=efiboot", "power on"} {
-		if _, err := ipmitool(t.Context(), factoryUser, factoryPassword, append([]string{"chassis"}, strings.Fields(order)...)...); err != nil {
-			t.Fatal(err)
-		}
-	}
-
+	s.boot(t)
 	eventually(t, "the machine's agent is connected, and the machine pending in Omni", 90*time.Second, func(ctx context.Context) error {
 		return errors.Join(agentConnected(ctx, serve), acceptanceIs(omni, specs.InfraMachineConfigSpec_PENDING))
 	})

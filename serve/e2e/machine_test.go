@@ -56,6 +56,7 @@ func (s *site) newMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	t.Cleanup(func() { run(t, scripts+"/bmc.sh", s.dir, "set", "power", "0") })
 	s.start(t, "ipmi_sim", "ipmi_sim", "-c", "lan.conf", "-f", "sim.emu", "-s", "state", "-n")
 	eventually(t, "the BMC answers", 10*time.Second, func(ctx context.Context) error {
 		return powerIs(ctx, "off", factoryUser, factoryPassword)
@@ -113,6 +114,17 @@ func ipmitool(ctx context.Context, user, password string, args ...string) (strin
 	command.Env = append(os.Environ(), "IPMI_PASSWORD="+password)
 
 	return output(command)
+}
+
+// boot has the machine's BMC boot it from the network.
+func (s *site) boot(t *testing.T) {
+	t.Helper()
+
+	for _, order := range []string{"bootdev pxe options=efiboot", "power on"} {
+		if _, err := ipmitool(t.Context(), factoryUser, factoryPassword, append([]string{"chassis"}, strings.Fields(order)...)...); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // powerIs asks the BMC, and is nil if the chassis power is the one wanted.

@@ -26,9 +26,10 @@ type site struct {
 	dir string
 }
 
-// newSite lays the network and starts the site's DHCP server. The directory is
-// removed at the end, or kept and named when the test failed.
-func newSite(t *testing.T) *site {
+// newSite lays the network and starts the site's DHCP server, with the options
+// of dnsmasq that are special about this site. The directory is removed at the
+// end, or kept and named when the test failed.
+func newSite(t *testing.T, dhcpOptions ...string) *site {
 	t.Helper()
 
 	dir, err := os.MkdirTemp("", "bmctl-e2e-")
@@ -50,8 +51,39 @@ func newSite(t *testing.T) *site {
 		}
 	})
 
-	for line := range strings.Lines(`
-		link set lo up
+	layNetwork(t)
+	// A plain server: nothing in it speaks of booting, unless the test says so.
+	// Router advertisements, because every DHCP of iPXE otherwise waits 4 to 16 s
+	// for IPv6.
+	s.start(t, "dnsmasq", append(strings.Fields(`ip netns exec site dnsmasq --keep-in-foreground --conf-file=/dev/null
+		--interface=eth0 --bind-interfaces --port=0 --dhcp-authoritative --no-ping --user=root
+		--dhcp-range=10.77.0.100,10.77.0.200,255.255.255.0,10m --dhcp-option=3 --dhcp-option=6
+		--enable-ra --dhcp-range=fd77::,ra-only,64
+		--log-dhcp --log-facility=- --pid-file= --dhcp-leasefile=`+s.path("leases")), dhcpOptions...)...)
+	s.start(t, "dumpcap", "dumpcap", "-q", "-i", "br0", "-s", "400", "-w", s.path("network.pcapng"))
+
+	return s
+}
+
+// layNetwork makes what the picture in doc.go shows, and takes it away at the end.
+func layNetwork(t *testing.T) {
+	t.Helper()
+
+	ip := func(commands string) {
+		for line := range strings.Lines(commands) {
+			if args := strings.Fields(line); len(args) > 0 {
+				run(t, "ip", args...)
+			}
+		}
+	}
+
+	t.Cleanup(func() {
+		ip(`netns del site
+			link del tap0
+			link del br0
+			addr del ` + bmcAddr + `/32 dev lo`)
+	})
+	ip(`link set lo up
 		addr add ` + bmcAddr + `/32 dev lo
 		link add br0 type bridge forward_delay 0 stp_state 0
 		addr add ` + providerAddr + `/24 dev br0
@@ -64,21 +96,7 @@ func newSite(t *testing.T) *site {
 		-n site link set lo up
 		-n site addr add 10.77.0.2/24 dev eth0
 		-n site addr add fd77::2/64 dev eth0 nodad
-		-n site link set eth0 up`) {
-		if args := strings.Fields(line); len(args) > 0 {
-			run(t, "ip", args...)
-		}
-	}
-
-	// Nothing in it speaks of booting. Router advertisements, because every DHCP
-	// of iPXE otherwise waits 4 to 16 s for IPv6.
-	s.start(t, "dnsmasq", "ip", "netns", "exec", "site", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0",
-		"--interface=eth0", "--bind-interfaces", "--dhcp-range=10.77.0.100,10.77.0.200,255.255.255.0,10m",
-		"--dhcp-option=3", "--dhcp-option=6", "--dhcp-leasefile="+s.path("leases"), "--dhcp-authoritative",
-		"--enable-ra", "--dhcp-range=fd77::,ra-only,64", "--no-ping", "--log-dhcp", "--log-facility=-", "--pid-file=", "--user=root")
-	s.start(t, "dumpcap", "dumpcap", "-q", "-i", "br0", "-s", "400", "-w", s.path("network.pcapng"))
-
-	return s
+		-n site link set eth0 up`)
 }
 
 func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
@@ -148,7 +166,7 @@ func (s *site) startCommand(t *testing.T, name string, process *exec.Cmd) {
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
 
-	text, err := output(exec.CommandContext(t.Context(), name, args...))
+	text, err := output(exec.Command(name, args...)) // also in cleanups, where t's context has ended
 	if err != nil {
 		t.Fatal(err)
 	}
