@@ -78,7 +78,8 @@ func layNetwork(t *testing.T) {
 	}
 
 	t.Cleanup(func() {
-		ip(`netns del site
+		ip(`link del site0
+			netns del site
 			link del tap0
 			link del br0
 			addr del ` + bmcAddr + `/32 dev lo`)
