@@ -1,0 +1,119 @@
+package pxeclient
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"debug/pe"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+)
+
+// loadTFTP fetches the loader: EDK2 asks for its size first, and aborts.
+func (b *boot) loadTFTP(ctx context.Context, offer Offer) error {
+	started := time.Now()
+	server := netip.AddrPortFrom(offer.Server, uint16(b.TFTPPort))
+	content, err := b.tftp(ctx, server, offer.File)
+	if err == nil {
+		err = b.runnable(content)
+	}
+	if err != nil {
+		err = &Error{Step: "tftp", Code: b.tftpCode(err), Err: fmt.Errorf("%s from %s: %w", offer.File, server, err), Hint: tftpHint(err)}
+	}
+	return b.step(started, "tftp", fmt.Sprintf("%s from %s: %d bytes, sha256 %x", offer.File, server, len(content), sha256.Sum256(content)), err)
+}
+
+func (b *boot) tftp(ctx context.Context, server netip.AddrPort, name string) ([]byte, error) {
+	told := int64(-1)
+	if b.Firmware == UEFI {
+		var err error
+		if _, told, err = readTFTP(ctx, b.source(), server, name, true); err != nil {
+			return nil, fmt.Errorf("ask for the size: %w", err)
+		}
+	}
+	content, size, err := readTFTP(ctx, b.source(), server, name, false)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range []int64{told, size} {
+		if n >= 0 && n != int64(len(content)) {
+			return nil, fmt.Errorf("%d bytes came where %d were announced", len(content), n)
+		}
+	}
+	return content, nil
+}
+
+// tftpCode is what the firmware shows.
+func (b *boot) tftpCode(err error) string {
+	var refused *tftpError
+	bios, timeout := b.Firmware == BIOS, errors.Is(err, os.ErrDeadlineExceeded)
+	switch {
+	case errors.As(err, &refused) && bios && refused.code == 1:
+		return "PXE-T01"
+	case errors.As(err, &refused):
+		return "PXE-E23"
+	case timeout && bios:
+		return "PXE-E32"
+	case timeout:
+		return "PXE-E18"
+	case errors.Is(err, errWrongLoader):
+		return ""
+	default:
+		return "PXE-E99"
+	}
+}
+
+func tftpHint(err error) string {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return "UDP port 69 and the answers, from ports of their own, must pass the firewalls; behind a port mapping use --tftp-single-port"
+	}
+	return ""
+}
+
+// loadHTTP fetches the loader as HTTP Boot does: HEAD for the size, then GET.
+func (b *boot) loadHTTP(ctx context.Context, url string) error {
+	started := time.Now()
+	size, err := b.head(ctx, url)
+	var content []byte
+	if err == nil {
+		content, _, err = b.get(ctx, url, maxLoader)
+	}
+	if err == nil && size != int64(len(content)) {
+		err = fmt.Errorf("%d bytes came where HEAD announced %d", len(content), size)
+	}
+	if err == nil {
+		err = b.runnable(content)
+	}
+	if err != nil {
+		err = &Error{Step: "http", Err: fmt.Errorf("loader %s: %w", url, err)}
+	}
+	return b.step(started, "http", fmt.Sprintf("%s: %d bytes, sha256 %x", url, len(content), sha256.Sum256(content)), err)
+}
+
+var errWrongLoader = errors.New("this machine cannot run it")
+
+// runnable checks that the firmware could start the loader: on UEFI by the
+// machine type in its PE/COFF header, on BIOS only that there is something.
+func (b *boot) runnable(content []byte) error {
+	if len(content) == 0 {
+		return fmt.Errorf("%w: the file is empty", errWrongLoader)
+	}
+	if b.Firmware == BIOS {
+		if bytes.HasPrefix(content, []byte("MZ")) {
+			return fmt.Errorf("%w: an EFI program on a BIOS", errWrongLoader)
+		}
+		return nil
+	}
+	program, err := pe.NewFile(bytes.NewReader(content))
+	if err != nil {
+		return fmt.Errorf("%w: not an EFI program: %w", errWrongLoader, err)
+	}
+	wanted := map[string]uint16{"amd64": pe.IMAGE_FILE_MACHINE_AMD64, "arm64": pe.IMAGE_FILE_MACHINE_ARM64}[b.Arch]
+	if program.Machine != wanted {
+		return fmt.Errorf("%w: an EFI program for machine type %#x, not %#x (%s)", errWrongLoader, program.Machine, wanted, b.Arch)
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package pxeclient
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+)
+
+// OfferKind is what a firmware takes an offer for. The names are those of EDK2
+// (PxeBcDhcp4.h).
+type OfferKind string
+
+// The kinds of offer.
+const (
+	DHCPOnly   OfferKind = "dhcp-only"    // an address, no PXE
+	DHCPPXE10  OfferKind = "dhcp-pxe10"   // an address and the file
+	DHCPBINL   OfferKind = "dhcp-binl"    // an address; the file is asked for on 4011
+	ProxyPXE10 OfferKind = "proxy-pxe10"  // the file
+	ProxyBINL  OfferKind = "proxy-binl"   // the file is asked for on 4011
+	BootURL    OfferKind = "http"         // a URL for HTTP Boot
+	Useless    OfferKind = "not accepted" // dropped; Why says why
+)
+
+func (k OfferKind) twoPhase() bool { return k == DHCPBINL || k == ProxyBINL }
+
+// Offer is a DHCP offer as a firmware reads it.
+type Offer struct {
+	Kind OfferKind
+	// Why is the reason of Kind.
+	Why string
+	// From is where the packet came from.
+	From netip.AddrPort
+	// Address is the address offered; zero from a proxy.
+	Address netip.Addr
+	// Server is where the file is, and File its name or URL.
+	Server netip.Addr
+	File   string
+}
+
+// read classifies an offer for a firmware. Its rules are EDK2's: those of BIOS
+// ROMs are the same but laxer, as far as they are known.
+func read(fw Firmware, packet *dhcpv4.DHCPv4, from netip.AddrPort) Offer {
+	o := Offer{From: from, Address: addr(packet.YourIPAddr), Server: bootServer(packet), File: bootFile(packet)}
+	o.Kind, o.Why = kindOf(fw, packet)
+	return o
+}
+
+func kindOf(fw Firmware, packet *dhcpv4.DHCPv4) (OfferKind, string) {
+	if fw != IPXE && !addr(packet.ServerIdentifier()).IsValid() {
+		return Useless, "no server identifier (option 54): EDK2 drops the packet silently"
+	}
+	if over := packet.Options.Get(dhcpv4.OptionOptionOverload); over != nil && (len(over) != 1 || over[0] < 1 || over[0] > 3) {
+		return Useless, fmt.Sprintf("option overload (52) of %v: EDK2 drops the packet", over)
+	}
+	class := string(packet.Options.Get(dhcpv4.OptionClassIdentifier))
+	proxy := !addr(packet.YourIPAddr).IsValid()
+	switch {
+	case fw == UEFIHTTP && strings.HasPrefix(class, "HTTPClient"):
+		return bootURL(bootFile(packet))
+	case fw == UEFIHTTP || !strings.HasPrefix(class, "PXEClient"):
+		return plain(proxy, class)
+	case fw == IPXE && bootFile(packet) != "" && bootServer(packet).IsValid():
+		return pick(proxy, ProxyPXE10, DHCPPXE10), "server and file name are in the offer: iPXE asks no further"
+	case fw != IPXE && hasPXE10(packet):
+		return pick(proxy, ProxyPXE10, DHCPPXE10), "option 43 has boot server settings: used directly"
+	default:
+		return pick(proxy, ProxyBINL, DHCPBINL), "PXEClient without boot server settings: the file is asked for on port 4011"
+	}
+}
+
+func bootURL(file string) (OfferKind, string) {
+	if !strings.HasPrefix(file, "http://") && !strings.HasPrefix(file, "https://") {
+		return Useless, fmt.Sprintf("HTTPClient, but %q is no URL", file)
+	}
+	return BootURL, "HTTPClient with a URL"
+}
+
+func plain(proxy bool, class string) (OfferKind, string) {
+	if proxy {
+		return Useless, fmt.Sprintf("neither an address nor a network boot (vendor class %q)", class)
+	}
+	return DHCPOnly, "an address, no network boot"
+}
+
+func pick(proxy bool, ifProxy, otherwise OfferKind) OfferKind {
+	if proxy {
+		return ifProxy
+	}
+	return otherwise
+}
+
+// hasPXE10 says whether option 43 has one of the boot server sub-options 6 to 10.
+func hasPXE10(packet *dhcpv4.DHCPv4) bool {
+	for code := range vendorOptions(packet) {
+		if code >= 6 && code <= 10 {
+			return true
+		}
+	}
+	return false
+}
+
+// vendorOptions reads option 43, whose sub-options have the form of options.
+func vendorOptions(packet *dhcpv4.DHCPv4) dhcpv4.Options {
+	options := dhcpv4.Options{}
+	if err := options.FromBytes(packet.Options.Get(dhcpv4.OptionVendorSpecificInformation)); err != nil {
+		return nil
+	}
+	return options
+}
+
+// bootFile is option 67, else the file field.
+func bootFile(packet *dhcpv4.DHCPv4) string {
+	if file := packet.Options.Get(dhcpv4.OptionBootfileName); len(file) > 0 {
+		return strings.TrimRight(string(file), "\x00")
+	}
+	return packet.BootFileName
+}
+
+// bootServer is the first of option 43.8 if 43.6 says to use it, siaddr and
+// option 54.
+func bootServer(packet *dhcpv4.DHCPv4) netip.Addr {
+	vendor := vendorOptions(packet)
+	if control, list := vendor[6], vendor[8]; len(control) == 1 && control[0]&(1<<3) != 0 && len(list) >= 7 {
+		return addr(list[3:7]) // after type (2 bytes) and count
+	}
+	if server := addr(packet.ServerIPAddr); server.IsValid() {
+		return server
+	}
+	return addr(packet.ServerIdentifier())
+}
+
+// addr is the zero Addr for 0.0.0.0 and for what is no IPv4 address.
+func addr(ip []byte) netip.Addr {
+	a, ok := netip.AddrFromSlice(ip)
+	if !ok || a.Unmap().IsUnspecified() || !a.Unmap().Is4() {
+		return netip.Addr{}
+	}
+	return a.Unmap()
+}
+
+// preference is EDK2's order. A proxy's offer needs an address from somewhere.
+var preference = []OfferKind{DHCPPXE10, ProxyPXE10, DHCPBINL, ProxyBINL, BootURL, DHCPOnly}
+
+// choose returns the offer that the firmware boots from, or false. leased says
+// that the machine has an address without any offer.
+func choose(offers []Offer, leased bool) (Offer, bool) {
+	for _, o := range offers {
+		leased = leased || o.Address.IsValid()
+	}
+	for _, kind := range preference {
+		for _, o := range offers {
+			usable := leased && (kind != DHCPOnly || o.File != "") && (o.File != "" || kind.twoPhase())
+			if o.Kind == kind && usable && o.Server.IsValid() {
+				return o, true
+			}
+		}
+	}
+	return Offer{}, false
+}
+
+// describe lists offers for an error or a step, one per server.
+func describe(offers []Offer) string {
+	if len(offers) == 0 {
+		return "nobody answered"
+	}
+	var lines []string
+	for _, o := range offers {
+		lines = append(lines, fmt.Sprintf("%s %s: %s", o.From.Addr(), o.Kind, o.Why))
+	}
+	slices.Sort(lines)
+	return strings.Join(slices.Compact(lines), "; ")
+}
