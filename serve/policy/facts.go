@@ -69,7 +69,8 @@ type Facts struct {
 	// What the machine is doing now.
 	Power           Power
 	AgentConnected  bool
-	Wiping          bool // a wipe of ours is running
+	AgentSettled    bool // connected, or absent for long enough to be believed
+	Wiping          bool // a wipe of ours is running, or not recorded yet
 	IntervalElapsed bool // the minimum interval since our last power-on or reboot
 	BudgetLeft      bool // the fleet's budget for disruptions is not used up
 }

@@ -199,11 +199,15 @@ func rebootRequested(f Facts) bool {
 func release(f Facts) (Act, string) {
 	reset := f.Acceptance == Accepted && !f.Cordoned && f.Held() == "" && !f.Wiping &&
 		f.BMCKnown && f.Power == PowerOn && !f.AgentConnected
-	if reset {
-		return ActReleaseReset, "removed from Omni while it runs"
-	}
 
-	return ActRelease, "removed from Omni"
+	switch {
+	case reset && !f.AgentSettled:
+		return ActNone, "removed from Omni: waits a moment for its agent to call"
+	case reset:
+		return ActReleaseReset, "removed from Omni while it runs"
+	default:
+		return ActRelease, "removed from Omni"
+	}
 }
 
 // actOnAccepted is the table of acts of our own accord.
@@ -255,11 +259,15 @@ func actWhenOff(f Facts) (Act, string) {
 
 func actWhenOn(f Facts, boot Boot) (Act, string) {
 	act, reason := wantedWhenOn(f, boot)
-	if act != ActNone && !f.IntervalElapsed {
-		return ActNone, reason + ", once the minimum interval since its last start is over"
-	}
 
-	return act, reason
+	switch {
+	case act != ActNone && !f.IntervalElapsed:
+		return ActNone, reason + ", once the minimum interval since its last start is over"
+	case act == ActReboot && !f.AgentSettled:
+		return ActNone, reason + ", unless its agent calls in a moment"
+	default:
+		return act, reason
+	}
 }
 
 func wantedWhenOn(f Facts, boot Boot) (Act, string) {

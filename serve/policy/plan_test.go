@@ -42,7 +42,7 @@ func each(depth int, gates func(*policy.Facts), yield func(policy.Facts)) {
 		func(i int) int { f.HasRebootStatus = i == 1; return 2 },
 		func(i int) int { f.BMCKnown = i == 1; return 2 },
 		func(i int) int { f.Power = policy.Power(i); return 3 },
-		func(i int) int { f.AgentConnected = i == 1; return 2 },
+		func(i int) int { f.AgentConnected, f.AgentSettled = i == 1, i != 2; return 3 },
 		func(i int) int { f.Wiping = i == 1; return 2 },
 		func(i int) int { f.IntervalElapsed = i == 1; return 2 },
 		func(i int) int { f.BudgetLeft = i == 1; return 2 },
@@ -149,7 +149,8 @@ func violated(f policy.Facts, p policy.Plan) string {
 		{"override where the network is wanted, and only then", p.Override == overrideWanted(f, p)},
 		{"ready means wiped and reachable", !f.ReadyToUse() || (f.InitialWipeDone && f.HasWipeStatus && f.WipeID == f.LastWipeID && f.BMCKnown)},
 		{"a removal is always released", !f.TearingDown || !f.Complete || f.Stale || f.Idle != "" || f.Placeholder || !f.Known ||
-			p.Act == policy.ActRelease || p.Act == policy.ActReleaseReset},
+			p.Act == policy.ActRelease || p.Act == policy.ActReleaseReset || !f.AgentSettled},
+		{"an agent's absence must last before it costs a reset", f.AgentSettled || (p.Act != policy.ActReboot && p.Act != policy.ActReleaseReset)},
 		{"a cordoned, held or unaccepted machine is released untouched", p.Act != policy.ActReleaseReset ||
 			(f.Acceptance == policy.Accepted && !f.Cordoned && f.Held() == "" && !f.AgentConnected)},
 	}
@@ -211,7 +212,7 @@ func TestGates(t *testing.T) {
 			f.Placeholder, f.Known = gate&8 != 0, gate&16 == 0
 			f.Idle = pick(gate>>5, "", "waits for the lease")
 			f.HasWipeStatus, f.InitialWipeDone, f.BMCKnown, f.Power = true, true, true, policy.PowerOn
-			f.AgentConnected, f.IntervalElapsed, f.BudgetLeft = gate%3 == 0, true, true
+			f.AgentConnected, f.AgentSettled, f.IntervalElapsed, f.BudgetLeft = gate%3 == 0, true, true, true
 		}, func(f policy.Facts) {
 			if rule := violated(f, policy.PlanFor(f)); rule != "" && !t.Failed() {
 				t.Errorf("gate %06b: %s:\nfacts %+v\nplan  %+v", gate, rule, f, policy.PlanFor(f))
@@ -225,7 +226,7 @@ func TestGates(t *testing.T) {
 func TestStory(t *testing.T) {
 	t.Parallel()
 
-	f := policy.Facts{Complete: true, BudgetLeft: true, IntervalElapsed: true}
+	f := policy.Facts{Complete: true, BudgetLeft: true, IntervalElapsed: true, AgentSettled: true}
 
 	for _, step := range []struct {
 		what   string
