@@ -1,6 +1,7 @@
 package power_test
 
 import (
+	"flag"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -10,7 +11,14 @@ import (
 	"github.com/bmctl/bmctl/power/bmctest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// Most tests wait more than they compute.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+
+	goleak.VerifyTestMain(m)
+}
 
 // ways are the ways to reach a simulated controller.
 var ways = map[string]struct {

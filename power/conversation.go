@@ -170,6 +170,8 @@ func (c *conversation) exchange(ctx context.Context, p priority, fn func(context
 	pause := newPause(busyFirst, busyLongest)
 	relogins, detours := 1, 1
 
+	var busy error
+
 	for {
 		again, err := c.turn(ctx, p, fn)
 
@@ -181,6 +183,9 @@ func (c *conversation) exchange(ctx context.Context, p priority, fn func(context
 		case isLost(err) && relogins > 0:
 			relogins--
 		case isKind(err, ErrBusy) && pause.wait(ctx):
+			busy = err
+		case busy != nil && isKind(err, ErrUnreachable) && over(ctx):
+			return busy // the last try was only too short
 		default:
 			return err
 		}

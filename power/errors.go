@@ -94,7 +94,20 @@ func noAnswer(ctx context.Context, endpoint string, since time.Time) *failure {
 		return fail(ErrUnreachable, "cancelled while waiting for %s", endpoint).because(ctx.Err())
 	}
 
-	return fail(ErrUnreachable, "no answer from %s in %s", endpoint, elapsed).because(ctx.Err())
+	f := fail(ErrUnreachable, "no answer from %s in %s", endpoint, elapsed)
+	if over(ctx) {
+		f.cause = context.DeadlineExceeded
+	}
+
+	return f
+}
+
+// over tells whether the call's time is up. The deadline passes a moment before
+// the context says so.
+func over(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // blame turns a driver's error into the one that callers see.

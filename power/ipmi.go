@@ -83,6 +83,7 @@ func (d *ipmi) connect(ctx context.Context) error {
 	}
 
 	since, pause := time.Now(), newPause(ipmiRestart, ipmiTry)
+	crossings := 2
 
 	for {
 		err := d.tryCipherSuites(ctx)
@@ -92,6 +93,12 @@ func (d *ipmi) connect(ctx context.Context) error {
 
 		// A lost datagram is no reason to give up before the deadline.
 		f := loginFailure(ctx, err, d.address, since)
+		if errors.Is(err, errOutOfStep) && crossings > 0 && !over(ctx) {
+			crossings--
+
+			continue
+		}
+
 		if f.kind != ErrUnreachable || f.cause != nil || !pause.wait(ctx) {
 			return f
 		}
@@ -179,25 +186,20 @@ func (d *ipmi) raise(ctx context.Context) error {
 // answered any more is given up.
 func (d *ipmi) request(ctx context.Context, c ipmiCommand) ([]byte, error) {
 	since := time.Now()
-	tries, repeats := 2, 0
 
-	if c.once {
-		tries, repeats = 1, 3
-	}
-
-	for range tries {
+	for _, try := range d.tries(c) {
 		if err := d.breathe(ctx); err != nil {
 			return nil, noAnswer(ctx, d.address, since)
 		}
 
-		data, err := d.session.request(ctx, c, repeats)
+		data, err := d.session.request(ctx, c, try)
 		if answered(err) {
 			d.session.used = time.Now()
 
 			return data, commandFailure(c, err, d.address)
 		}
 
-		if ctx.Err() != nil {
+		if over(ctx) {
 			return nil, noAnswer(ctx, d.address, since)
 		}
 	}
@@ -210,6 +212,21 @@ func (d *ipmi) request(ctx context.Context, c ipmiCommand) ([]byte, error) {
 	}
 
 	return nil, f
+}
+
+// tries are how long each datagram of a command is waited for: only another
+// one mends a lost answer. What is read is answered from memory, and who is
+// slow with that has forgotten the session. What is done may take a controller
+// seconds.
+func (d *ipmi) tries(c ipmiCommand) []time.Duration {
+	switch pace := d.session.pace; {
+	case c.once:
+		return []time.Duration{ipmiPatience}
+	case c.operator:
+		return []time.Duration{5 * pace, 5 * pace, ipmiPatience}
+	default:
+		return []time.Duration{pace, 2 * pace, ipmiTry}
+	}
 }
 
 // breathe keeps the gap between two commands: some controllers freeze under

@@ -3,6 +3,7 @@ package power
 import (
 	"context"
 	"errors"
+	"fmt"
 	"syscall"
 	"time"
 
@@ -14,8 +15,12 @@ import (
 const (
 	// ipmiTry is how long one datagram is waited for.
 	ipmiTry = time.Second
+	// ipmiQuickTry is the same where the controller is known to be quick.
+	ipmiQuickTry = 300 * time.Millisecond
 	// ipmiRestart is the first pause before a session's set-up starts anew.
 	ipmiRestart = 100 * time.Millisecond
+	// ipmiPatience is how long an act is waited for.
+	ipmiPatience = 6 * time.Second
 	// ipmiIdle is how long a session may rest before a new one is better:
 	// controllers end theirs after 60 s (IPMI 2.0, section 6.12.15).
 	ipmiIdle = 50 * time.Second
@@ -30,11 +35,15 @@ var cipherSuites = []int{17, 3}
 
 // ipmiSession is one RMCP+ session.
 type ipmiSession struct {
-	client   *client.Client
-	conn     *ipmiConn
-	id       uint32
-	used     time.Time
-	operator bool // whether the privilege has been raised
+	client *client.Client
+	conn   *ipmiConn
+	id     uint32
+	used   time.Time
+	// roundTrip is what the quickest part of the set-up took (where nothing was
+	// lost and sent again), and pace how long
+	// a datagram is therefore waited for.
+	roundTrip, pace time.Duration
+	operator        bool // whether the privilege has been raised
 }
 
 // openIPMI sets a session up from its parts. go-ipmi's own Connect asks for
@@ -44,6 +53,10 @@ func openIPMI(ctx context.Context, target Target, suite int) (*ipmiSession, erro
 	address := endpoint(target.Address, target.Port)
 
 	conn, err := dialIPMI(ctx, address)
+	if err != nil && over(ctx) {
+		return nil, err
+	}
+
 	if err != nil {
 		return nil, fail(ErrUnreachable, "%v", err).because(err)
 	}
@@ -71,11 +84,14 @@ func (s *ipmiSession) handshake(ctx context.Context, target Target, suite int) e
 		WithCipherSuiteID(types.CipherSuiteID(suite)).
 		WithMaxPrivilegeLevel(types.PrivilegeLevelOperator)
 
+	since := time.Now()
+
 	opened, err := s.client.OpenSession(ctx)
 	if err != nil {
 		return err
 	}
 
+	s.lap(&since)
 	s.id = opened.ManagedSystemSessionID
 
 	// Some controllers agree to another algorithm than the one asked for.
@@ -83,23 +99,60 @@ func (s *ipmiSession) handshake(ctx context.Context, target Target, suite int) e
 		return types.NewRmcpStatusError(types.RmcpStatusCodeNoCipherSuiteMatch)
 	}
 
-	if _, err := s.client.RAKPMessage1(ctx); err != nil {
+	// Sent again, message 1 makes the controller choose another random number,
+	// and the answer to the first one is worthless: better to start anew.
+	if _, err := s.client.WithRetry(0).RAKPMessage1(ctx); err != nil {
 		return err
 	}
 
-	_, err = s.client.RAKPMessage3(ctx)
+	s.lap(&since)
+
+	if _, err = s.client.WithRetry(1).RAKPMessage3(ctx); err != nil {
+		return outOfStep(err)
+	}
+
+	s.lap(&since)
+	// From here on what is sent again is sent at the controller's own pace.
+	s.pace = min(max(8*s.roundTrip, ipmiQuickTry), ipmiTry)
+	s.client.WithTimeout(s.pace)
+
+	return nil
+}
+
+// errOutOfStep marks a set-up that was refused after both sides had shown that
+// they have the same password: two of its messages have crossed.
+var errOutOfStep = errors.New("the session's set-up got out of step")
+
+func outOfStep(err error) error {
+	var status *types.RmcpStatusError
+	if errors.As(err, &status) {
+		return fmt.Errorf("%w: %w", errOutOfStep, err)
+	}
 
 	return err
 }
 
-// request sends a command and gives the answer's data. With repeats it is sent
-// again in the same datagram, which a controller carries out once only.
-func (s *ipmiSession) request(ctx context.Context, c ipmiCommand, repeats int) ([]byte, error) {
+func (s *ipmiSession) lap(since *time.Time) {
+	now := time.Now()
+	if took := now.Sub(*since); s.roundTrip == 0 || took < s.roundTrip {
+		s.roundTrip = took
+	}
+
+	*since = now
+}
+
+// request sends a command, as often as the time of the try allows, and gives
+// the answer's data. Sent again, it is the same datagram, which the controller
+// carries out once: that mends a lost request and takes a late answer.
+func (s *ipmiSession) request(ctx context.Context, c ipmiCommand, try time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, try)
+	defer cancel()
+
 	s.conn.resume()
-	s.client.WithRetry(repeats)
+	s.client.WithRetry(int(try / s.pace))
 
 	resp, err := s.client.RawCommand(ctx, c.netFn, c.id, c.data, c.name)
-	if ctx.Err() != nil {
+	if over(ctx) {
 		s.conn.interrupt()
 	}
 
@@ -116,7 +169,6 @@ func (s *ipmiSession) end(ctx context.Context) {
 	defer cancel()
 
 	s.conn.resume()
-	s.client.WithRetry(0)
 	// Without an answer the controller ends the session by its own clock.
 	_, _ = s.client.CloseSession(ctx, &app.CloseSessionRequest{SessionID: s.id})
 	s.conn.interrupt()

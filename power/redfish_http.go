@@ -169,7 +169,7 @@ func httpFailure(ctx context.Context, err error, address string, since time.Time
 		return fail(ErrAuth, "%s: %v", address, innermost(err, errCertificate)).because(err)
 	case errors.Is(err, errNoJSON):
 		return fail(ErrUnsupported, "%s does not speak Redfish: %v", address, err)
-	case ctx.Err() != nil:
+	case over(ctx):
 		return noAnswer(ctx, address, since)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fail(ErrUnreachable, "nothing listens at %s", address).because(err)

@@ -247,9 +247,7 @@ func operator(h handlers.HandlerFunc) handlers.HandlerFunc {
 func (f *ipmiFace) observe(next handlers.Handler) handlers.Handler {
 	return handlers.HandlerFunc(func(ctx context.Context, hctx *handlers.HandlerContext, req []byte) ([]byte, types.CompletionCode, error) {
 		if hctx.Session != nil {
-			f.mu.Lock()
-			f.sessions[hctx.Session.BMCID] = struct{}{}
-			f.mu.Unlock()
+			f.begin(hctx.Session)
 		}
 
 		if hctx.Command.NetFn == types.NetFnChassisRequest && f.owner.faults.on(power.ProtocolIPMI, FaultBusy) {
@@ -261,6 +259,18 @@ func (f *ipmiFace) observe(next handlers.Handler) handlers.Handler {
 
 		return resp, code, err
 	})
+}
+
+// begin notes a session at its first command, which has the privilege USER
+// (IPMI 2.0, section 22.18); go-ipmi's server starts with the highest.
+func (f *ipmiFace) begin(s *bmc.Session) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	if _, known := f.sessions[s.BMCID]; !known {
+		f.sessions[s.BMCID] = struct{}{}
+		s.PrivilegeLevel = bmc.PrivilegeLevelUser
+	}
 }
 
 // redact keeps passwords out of the log.

@@ -19,10 +19,6 @@ type Peer struct {
 	Opener power.Opener
 	// Target has the right credentials.
 	Target power.Target
-	// NoSoft tells that the machine's operating system heeds no soft shutdown.
-	NoSoft bool
-	// NoModes tells that the controller forgets the mode of a boot override.
-	NoModes bool
 }
 
 // Conformance runs the suite. start makes a new controller for each test of it
@@ -161,13 +157,7 @@ func onAndOff(t *testing.T, p Peer) {
 
 func soft(t *testing.T, p Peer) {
 	bmc := Open(t, p.Opener, p.Target)
-	Do(t, bmc, power.Soft, power.On)
-
-	if p.NoSoft {
-		t.Skip("the peer's machine heeds no soft shutdown")
-	}
-
-	Do(t, bmc, power.Soft)
+	Do(t, bmc, power.Soft, power.On, power.Soft)
 	WantState(t, bmc, power.StateOff)
 }
 
