@@ -99,7 +99,7 @@ func TestEveryProblemHasItsPlace(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"unknown section":     {"hosts: {}\nhots: {}\n", `c.yaml:2:1: unknown section "hots"`},
 		"unknown fields":      {"hosts:\n  a: {adress: x}\n  b:\n    address: y\n    prot: 1\n", "c.yaml:2:7: unknown field \"adress\"\nc.yaml:5:5: unknown field \"prot\""},
-		"wrong type":          {"hosts:\n  a: {address: b, port: many}\n", "c.yaml:2:25: cannot unmarshal string into Go struct field Host.Port of type int"},
+		"wrong type":          {"hosts:\n  a: {address: b, port: many}\n", "c.yaml:2:25: expected int, found string"},
 		"list for a map":      {"hosts: [a, b]\n", "c.yaml:1:8: sequence was used where mapping is expected"},
 		"scalar at the top":   {"hello\n", "c.yaml:1:1: expected a mapping with hosts, groups, credentials, machines and serve"},
 		"not YAML":            {"hosts:\n  a: {address: x\n", "c.yaml:2:6: could not find flow mapping end token '}'"},

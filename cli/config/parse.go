@@ -66,6 +66,11 @@ func (p *parsing) fail(err error) {
 	if errors.As(err, &yamlErr) {
 		problem.Text = yamlErr.GetMessage()
 
+		var typeErr *yaml.TypeError
+		if errors.As(err, &typeErr) {
+			problem.Text = fmt.Sprintf("expected %s, found %s", typeErr.DstType, typeErr.SrcType)
+		}
+
 		if token := yamlErr.GetToken(); token != nil {
 			problem.Line, problem.Column = token.Position.Line, token.Position.Column
 		}
