@@ -16,12 +16,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cosi-project/runtime/pkg/safe"
+	"github.com/cosi-project/runtime/pkg/resource/protobuf"
 	"github.com/siderolabs/omni/client/api/omni/specs"
 
 	"github.com/bmctl/bmctl/serve/localapi"
 	"github.com/bmctl/bmctl/serve/omnisim"
 	"github.com/bmctl/bmctl/serve/resources"
+	ownspecs "github.com/bmctl/bmctl/serve/resources/specs"
 )
 
 const providerID = "bare-metal"
@@ -185,12 +186,7 @@ func (s *site) checkReady(t *testing.T, omni *omnisim.Server) {
 		t.Errorf("the first megabyte of the disk is not zero; it begins with %q", disk[:32])
 	}
 
-	bmc, err := safe.StateGet[*resources.BMCConfiguration](t.Context(), omni.State(), resources.NewBMCConfiguration(providerID, machineID).Metadata())
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	login := bmc.TypedSpec().Value.Ipmi
+	login := bmcAccess(t, omni)
 	if login.GetAddress() != bmcAddr || login.GetPort() != 623 || login.GetUsername() != "talos-agent" {
 		t.Errorf("the BMC in our state is %s:%d, user %s", login.GetAddress(), login.GetPort(), login.GetUsername())
 	}
@@ -206,4 +202,26 @@ func (s *site) checkReady(t *testing.T, omni *omnisim.Server) {
 	if acts, want := s.acts(t), []string{"start override=pxe", "stop"}; !slices.Equal(acts, want) {
 		t.Errorf("the power acts are %q, not %q", acts, want)
 	}
+}
+
+// bmcAccess is what serve keeps in Omni of the machine's BMC.
+func bmcAccess(t *testing.T, omni *omnisim.Server) *ownspecs.BMCConfigurationSpec_IPMI {
+	t.Helper()
+
+	if err := resources.Register(providerID); err != nil {
+		t.Fatal(err)
+	}
+
+	stored, err := omni.State().Get(t.Context(), resources.NewBMCConfiguration(providerID, machineID).Metadata())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// To Omni the types of its providers are bytes.
+	unpacked, err := protobuf.UnmarshalResource(stored.(*protobuf.Resource))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return unpacked.(*resources.BMCConfiguration).TypedSpec().Value.GetIpmi()
 }
