@@ -43,7 +43,8 @@ func (s *Server) newBoot() (*boot.Server, error) {
 }
 
 func (s *Server) sawBoot(e boot.Event) {
-	s.ctrl.SawBoot(e)
+	e.UUID = s.ctrl.SawBoot(e)
+	s.metrics.sawBoot(e)
 	s.events.add(bootEvent(e))
 }
 

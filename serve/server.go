@@ -44,6 +44,8 @@ type Server struct {
 	socket *localapi.Server
 	events *eventRing
 
+	metrics *metrics
+
 	advertise netip.Addr
 	listener  net.Listener // HTTP and gRPC
 	started   time.Time
@@ -69,6 +71,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	}
 
 	s.hub = s.newHub()
+	s.metrics = newMetrics(s)
 
 	if s.ctrl, err = s.newController(); err != nil {
 		return nil, err
@@ -94,10 +97,31 @@ func (s *Server) newHub() *agent.Hub {
 		ZeroesWipeTimeout: s.cfg.AgentZeroesWipeTimeout,
 		TestMode:          s.cfg.AgentTestMode,
 		OnChange:          s.agentChanged,
+		Admit:             s.admitAgent,
 		OnRefused: func(id string, addr netip.Addr, reason string) {
 			s.events.add(localapi.Event{At: time.Now(), MachineID: id, Type: "ignored", Text: "agent from " + addr.String() + " refused", Reason: reason})
 		},
 	})
+}
+
+// admitAgent decides whether an agent is believed: one that calls from an address
+// which never asked for the machine's boot script may be another machine's.
+func (s *Server) admitAgent(id string, addr netip.Addr) error {
+	if s.cfg.AgentSourceCheck == "off" || s.ctrl.AskedFrom(id, addr) {
+		return nil
+	}
+
+	if s.cfg.AgentSourceCheck == "enforce" {
+		return fmt.Errorf("%s never asked for the boot script of %s", addr, id)
+	}
+
+	s.log.Warn("an agent calls from an address that never asked for its machine's boot script", "machine_id", id, "source", addr.String())
+	s.events.add(localapi.Event{
+		At: time.Now(), MachineID: id, Type: "agent", Text: "agent calls from " + addr.String(),
+		Reason: "that address never asked for the machine's boot script",
+	})
+
+	return nil
 }
 
 // agentChanged passes a change of a machine's tunnels on.
@@ -259,6 +283,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.component(group, "network boot", func() error { return s.boot.Run(ctx) })
 	s.component(group, "server", s.serveHTTP)
 	s.component(group, "local API", func() error { return s.serveSocket(ctx) })
+	s.component(group, "metrics", func() error { return s.metrics.serve(ctx) })
 	group.Go(func() error {
 		<-ctx.Done()
 		s.drain()
@@ -328,6 +353,12 @@ func (s *Server) bind(ctx context.Context) (err error) {
 
 	bound = append(bound, func() { _ = s.boot.Close() })
 
+	if err = s.bindMetrics(ctx); err != nil {
+		return err
+	}
+
+	bound = append(bound, s.metrics.close)
+
 	if err = s.socket.Listen(s.cfg.SocketPath, s.cfg.SocketGroup); err != nil {
 		if s.cfg.SocketGiven || errors.Is(err, localapi.ErrInUse) {
 			return fmt.Errorf("local API: %w", err)
@@ -338,6 +369,19 @@ func (s *Server) bind(ctx context.Context) (err error) {
 	}
 
 	return nil
+}
+
+// bindMetrics binds the metrics' address. The default one is not worth failing
+// over; one that was asked for is.
+func (s *Server) bindMetrics(ctx context.Context) error {
+	err := s.metrics.bind(ctx, s.cfg.MetricsAddress)
+	if err != nil && !s.cfg.MetricsAddressGiven {
+		s.log.Warn("no metrics", "error", err, "hint", "--metrics-address")
+
+		return nil
+	}
+
+	return err
 }
 
 // drain lets running requests end; agents' tunnels are closed, and call again

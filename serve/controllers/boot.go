@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -87,7 +88,7 @@ func (c *Controller) noteAsked(m Machine, asker boot.Machine) {
 		b.serial = asker.Serial
 	}
 
-	b.asked, b.mac, b.addr = true, asker.MAC, asker.Addr.String()
+	b.asked, b.mac, b.addr = true, asker.MAC, asker.Addr.Unmap().String()
 	b.stage, b.stageAt = string(boot.EventScript), time.Now()
 
 	if m.Infra == nil {
@@ -103,6 +104,7 @@ func (c *Controller) noteAsked(m Machine, asker boot.Machine) {
 
 	l := c.live(m.ID)
 	l.boot = b
+	c.byMAC[asker.MAC] = m.ID
 	delete(c.recent, m.ID)
 	c.mu.Unlock()
 
@@ -133,25 +135,42 @@ func (c *Controller) checkBoard(id string, b bootState, serial string) {
 	}
 }
 
-// SawBoot notes a step of a machine's boot; machines are told apart by their MAC
-// until they ask for their script.
-func (c *Controller) SawBoot(e boot.Event) {
-	id := e.UUID
-
+// SawBoot notes a step of a machine's boot and returns the machine's id, if that
+// is known: until it asks for its script a machine is told by its MAC.
+func (c *Controller) SawBoot(e boot.Event) (id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	for known, l := range c.lives {
-		if id == "" && e.MAC != "" && l.boot.mac == e.MAC {
-			id = known
-		}
+	id = e.UUID
+	if id == "" {
+		id = c.byMAC[e.MAC]
 	}
 
 	l := c.lives[id]
 	if l == nil || e.Type == boot.EventIgnored || e.Type == boot.EventAsset {
-		return
+		return id
 	}
 
 	l.boot.stage, l.boot.stageAt = string(e.Type), e.Time
 	l.lastText, l.lastAt = strings.TrimSpace(string(e.Type)+" "+e.File), e.Time
+
+	return id
+}
+
+// AskedFrom tells whether the machine ever asked for its boot script from the
+// address: an agent that calls from elsewhere may be another's.
+func (c *Controller) AskedFrom(id string, addr netip.Addr) bool {
+	if c.store.machine(id).Address == addr.Unmap().String() {
+		return true
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	b := c.recent[id]
+	if l := c.lives[id]; l != nil {
+		b = l.boot
+	}
+
+	return b.addr == addr.Unmap().String()
 }

@@ -79,6 +79,7 @@ type Controller struct {
 	mu     sync.Mutex
 	lives  map[string]*live
 	recent map[string]bootState // of machines that Omni does not know (yet)
+	byMAC  map[string]string    // ids of those that it does
 	budget budget
 
 	ctx  context.Context // of Run: acts end with it
@@ -95,6 +96,7 @@ func New(cfg Config) (*Controller, error) {
 		lives: map[string]*live{},
 
 		recent: map[string]bootState{},
+		byMAC:  map[string]string{},
 	}
 
 	c.known = NewKnowledge(cfg.ProviderID, cfg.Log, c.Enqueue)

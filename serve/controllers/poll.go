@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"time"
 
+	"github.com/bmctl/bmctl/power"
 	"github.com/bmctl/bmctl/serve/policy"
 )
 
@@ -103,9 +104,35 @@ func (c *Controller) poll(ctx context.Context, m Machine) {
 		_, err = c.readPower(ctx, m.ID, bmc)
 	}
 
+	if err == nil {
+		err = c.learnProtocol(ctx, m.ID, bmc)
+	}
+
 	if err != nil {
 		c.log.Debug("poll failed", "machine_id", m.ID, "error", err)
 	}
 
 	c.Enqueue(m.ID)
+}
+
+// learnProtocol notes how the BMC is spoken to, for people; it asks once.
+func (c *Controller) learnProtocol(ctx context.Context, id string, bmc power.BMC) error {
+	c.mu.Lock()
+	known := c.live(id).protocol != ""
+	c.mu.Unlock()
+
+	if known {
+		return nil
+	}
+
+	info, err := bmc.Info(ctx)
+	if err != nil {
+		return err
+	}
+
+	c.mu.Lock()
+	c.live(id).protocol = info.Protocol
+	c.mu.Unlock()
+
+	return nil
 }

@@ -180,6 +180,7 @@ func (c *Controller) forget(ctx context.Context, m Machine) error {
 	}
 
 	if l := c.lives[m.ID]; l != nil && l.cancel == nil {
+		delete(c.byMAC, l.boot.mac)
 		delete(c.lives, m.ID)
 	}
 	c.mu.Unlock()

@@ -40,6 +40,7 @@ type stored struct {
 type storedMachine struct {
 	Installed bool      `json:"installed"`
 	Serial    string    `json:"serial,omitempty"`
+	Address   string    `json:"address,omitempty"` // that asked for its script last
 	FirstSeen time.Time `json:"firstSeen,omitzero"`
 }
 
@@ -187,6 +188,7 @@ func (s *store) seen(id string, b bootState) string {
 		kept.FirstSeen = b.firstSeen
 	}
 
+	kept.Address = b.addr
 	s.data.Machines[id] = kept
 	s.dirty = s.dirty || kept != before
 
