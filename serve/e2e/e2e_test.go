@@ -11,12 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource/protobuf"
+	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/siderolabs/omni/client/api/omni/specs"
 
 	"github.com/bmctl/bmctl/serve/localapi"
@@ -29,7 +29,8 @@ const providerID = "bare-metal"
 
 // TestFromNetworkBootToReady is the whole story of a machine that is new: told
 // by its BMC to boot from the network, pending in Omni and left alone, accepted,
-// set up, wiped, ready and off.
+// set up, wiped, ready and off. After that serve knows its BMC, switches it on
+// and off as Omni wishes, and lets go of it.
 func TestFromNetworkBootToReady(t *testing.T) {
 	s := newSite(t)
 	s.newMachine(t)
@@ -37,7 +38,7 @@ func TestFromNetworkBootToReady(t *testing.T) {
 	serve := s.startServe(t, omni)
 
 	s.boot(t)
-	eventually(t, "the machine's agent is connected, and the machine pending in Omni", 90*time.Second, func(ctx context.Context) error {
+	eventually(t, "the machine's agent is connected, and the machine pending in Omni", 150*time.Second, func(ctx context.Context) error {
 		return errors.Join(agentConnected(ctx, serve), acceptanceIs(omni, specs.InfraMachineConfigSpec_PENDING))
 	})
 	s.checkUntouched(t)
@@ -50,6 +51,61 @@ func TestFromNetworkBootToReady(t *testing.T) {
 		return errors.Join(acceptanceIs(omni, specs.InfraMachineConfigSpec_ACCEPTED), readyAndOff(omni))
 	})
 	s.checkReady(t, omni)
+
+	s.powerByPreference(t, omni)
+	s.remove(t, omni)
+}
+
+// powerByPreference has serve switch the machine on, to boot agent mode as it is
+// in no cluster, and off again.
+func (s *site) powerByPreference(t *testing.T, omni *omnisim.Server) {
+	t.Helper()
+
+	acts := []string{"start override=pxe", "stop", "start override=pxe", "stop"}
+
+	for i, want := range []specs.InfraMachineConfigSpec_MachinePowerState{
+		specs.InfraMachineConfigSpec_POWER_STATE_ON, specs.InfraMachineConfigSpec_POWER_STATE_OFF,
+	} {
+		if err := omni.Configure(machineID, func(config *specs.InfraMachineConfigSpec) { config.PowerState = want }); err != nil {
+			t.Fatal(err)
+		}
+
+		eventually(t, fmt.Sprintf("the machine is switched to %s", want), 30*time.Second, func(context.Context) error {
+			return s.actsAre(acts[:3+i]...)
+		})
+	}
+}
+
+// remove takes the machine out of Omni: it stays off, and serve keeps nothing
+// of it.
+func (s *site) remove(t *testing.T, omni *omnisim.Server) {
+	t.Helper()
+
+	before, err := os.ReadFile(s.path("acts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err := omni.Remove(machineID); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, "the machine is released", 30*time.Second, func(ctx context.Context) error {
+		if _, err := omni.Machine(machineID); !state.IsNotFoundError(err) {
+			return fmt.Errorf("Omni still has the machine (%v)", err)
+		}
+
+		_, err := omni.State().Get(ctx, resources.NewBMCConfiguration(providerID, machineID).Metadata())
+		if !state.IsNotFoundError(err) {
+			return fmt.Errorf("serve still keeps its BMC's login (%v)", err)
+		}
+
+		return nil
+	})
+
+	if after, err := os.ReadFile(s.path("acts")); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the removal of a machine that is off came with power acts: %s (%v)", after, err)
+	}
 }
 
 // startOmni starts the stand-in for Omni in this process.
@@ -163,8 +219,8 @@ func (s *site) checkUntouched(t *testing.T) {
 		t.Error("the disk of a pending machine was written to")
 	}
 
-	if acts, want := s.acts(t), []string{"start override=pxe"}; !slices.Equal(acts, want) {
-		t.Errorf("the power acts on a pending machine are %q, not %q", acts, want)
+	if err := s.actsAre("start override=pxe"); err != nil {
+		t.Errorf("a pending machine: %v", err)
 	}
 
 	users, err := ipmitool(t.Context(), factoryUser, factoryPassword, "user", "list", "1")
@@ -199,8 +255,8 @@ func (s *site) checkReady(t *testing.T, omni *omnisim.Server) {
 		t.Error("the BMC takes any password")
 	}
 
-	if acts, want := s.acts(t), []string{"start override=pxe", "stop"}; !slices.Equal(acts, want) {
-		t.Errorf("the power acts are %q, not %q", acts, want)
+	if err := s.actsAre("start override=pxe", "stop"); err != nil {
+		t.Error(err)
 	}
 }
 

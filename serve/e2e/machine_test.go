@@ -153,21 +153,23 @@ func (s *site) firstMegabyte(t *testing.T) []byte {
 	return disk[:diskEdge]
 }
 
-// acts is what was done to the machine's power, in order and without the times.
-func (s *site) acts(t *testing.T) []string {
-	t.Helper()
-
+// actsAre is nil if this was done to the machine's power, and nothing else.
+func (s *site) actsAre(want ...string) error {
 	text, err := os.ReadFile(s.path("acts"))
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 
 	var acts []string
 
 	for line := range strings.Lines(string(text)) {
-		_, act, _ := strings.Cut(strings.TrimSpace(line), " ")
+		_, act, _ := strings.Cut(strings.TrimSpace(line), " ") // after the time
 		acts = append(acts, act)
 	}
 
-	return acts
+	if !slices.Equal(acts, want) {
+		return fmt.Errorf("the power acts are %q, not %q", acts, want)
+	}
+
+	return nil
 }
