@@ -116,6 +116,11 @@ func (a *app) finish(ctx context.Context, args []string, err error) int {
 		return exitDone // a reader that went away has what it wanted
 	}
 
+	var child *childExit
+	if errors.As(err, &child) {
+		return child.code // it said itself what went wrong
+	}
+
 	f := classify(err)
 	if f.code == codeInterrupted && !interrupted(ctx) {
 		f.code = codeInternal

@@ -44,7 +44,7 @@ func (a *app) machinesCommand() *cobra.Command {
 	refuse := machines.RunE
 	machines.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return a.usageError(cmd, refuse(cmd, args))
+			return refuse(cmd, args)
 		}
 
 		return a.listMachines(cmd.Context(), filter)

@@ -215,3 +215,78 @@ func TestAnActGoesOnWhenTheReaderIsGone(t *testing.T) {
 		t.Errorf("the machine was not accepted: %v, %v", m, err)
 	}
 }
+
+func TestTheLabTellsItsEnvironmentAndEndsWithTheInterrupt(t *testing.T) {
+	dir, err := os.MkdirTemp("", "lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+
+	env := append(os.Environ(), asBmctl+"=1", "HOME="+dir, "XDG_RUNTIME_DIR="+dir)
+	cmd := exec.CommandContext(t.Context(), "bmctl", "lab", "--machines", "1")
+	cmd.Env = env
+
+	var stderr bytes.Buffer
+
+	cmd.Stderr = &stderr
+
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+
+	lines := bufio.NewScanner(stdout)
+	banner := ""
+
+	for lines.Scan() && lines.Text() != "^C to end" {
+		banner += lines.Text() + "\n"
+	}
+
+	for _, want := range []string{"lab is up (loopback only, nothing here is real)\n  omni      http://127.0.0.1:", "  r1n01     redfish  https://127.77.0.1:"} {
+		if !strings.Contains(banner, want) {
+			t.Errorf("the lab says\n%s%swithout %q", banner, stderr.String(), want)
+		}
+	}
+
+	run := func(code int, script string) string {
+		t.Helper()
+
+		sh := exec.CommandContext(t.Context(), "sh", "-c", script)
+		sh.Env = env
+
+		text, err := sh.CombinedOutput()
+		if exitCode(t, err) != code {
+			t.Errorf("%s: %v, want exit code %d\n%s", script, err, code, text)
+		}
+
+		return string(text)
+	}
+
+	if text := run(0, `eval "$(bmctl lab env)" && bmctl machines --no-input -o json`); !strings.Contains(text, `"kind": "MachineList"`) {
+		t.Errorf("in the lab's environment: %s", text)
+	}
+
+	if text := run(7, "bmctl lab"); !strings.Contains(text, "a lab runs in "+dir) {
+		t.Errorf("a second lab: %s", text)
+	}
+
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+
+	if code := exitCode(t, cmd.Wait()); code != 0 {
+		t.Errorf("exit code %d after the interrupt, want 0\n%s", code, stderr.String())
+	}
+
+	run(6, "bmctl lab env")
+}

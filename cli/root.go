@@ -31,7 +31,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpTemplate("{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}\n\n{{end}}{{if or .Runnable .HasSubCommands}}{{.UsageString}}{{end}}\n" + exitHelp)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return a.usageError(cmd, err) })
 	root.AddCommand(a.serveCommand(), a.machinesCommand(), a.acceptCommand(), a.rejectCommand(),
-		a.configCommand(), a.versionCommand())
+		a.configCommand(), a.labCommand(), a.versionCommand(), a.docsCommand())
 	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(out.Formats(), cobra.ShellCompDirectiveNoFileComp)))
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	decorate(a, root)
@@ -112,12 +112,12 @@ func group(cmd *cobra.Command) {
 			return cmd.Help()
 		}
 
-		err := fmt.Errorf("unknown command %q for %s", args[0], cmd.CommandPath())
+		text := fmt.Sprintf("unknown command %q for %s", args[0], cmd.CommandPath())
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(near, " or "))
+			text += "; did you mean " + strings.Join(near, " or ") + "?"
 		}
 
-		return err
+		return usagef("%s", text)
 	}
 }
 
@@ -135,10 +135,9 @@ func decorate(a *app, cmd *cobra.Command) {
 	}
 
 	if run := cmd.RunE; run != nil {
-		isGroup := cmd.HasSubCommands() && cmd.Flags().Lookup("watch") == nil
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			err := run(cmd, args)
-			if err != nil && (isGroup || isUsage(err)) {
+			if err != nil && isUsage(err) {
 				return a.usageError(cmd, err)
 			}
 

@@ -30,7 +30,15 @@ import (
 	"github.com/bmctl/bmctl/serve/omnisim"
 )
 
+// asBmctl makes the test binary behave as bmctl: the lab runs its own
+// executable as serve.
+const asBmctl = "BMCTL_TEST_AS_BMCTL"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asBmctl) != "" {
+		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Environ()))
+	}
+
 	testscript.Main(m, map[string]func(){
 		"bmctl": func() { os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Environ())) },
 	})
@@ -254,7 +262,7 @@ func TestScripts(t *testing.T) {
 			})
 
 			env.Vars = append(env.Vars, w.environment()...)
-			env.Vars = append(env.Vars, "HOME="+env.WorkDir)
+			env.Vars = append(env.Vars, asBmctl+"=1", "HOME="+env.WorkDir)
 
 			return nil
 		},
