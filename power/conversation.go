@@ -3,6 +3,7 @@ package power
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
@@ -194,6 +195,11 @@ func (c *conversation) exchange(ctx context.Context, p priority, fn func(context
 
 // turn is one try of fn.
 func (c *conversation) turn(ctx context.Context, p priority, fn func(context.Context, driver) error) (again bool, err error) {
+	if rest, failures := c.host.breaker.rest(time.Now()); p == priorityPoll && rest > 0 {
+		return false, fail(ErrUnreachable, "not asked for another %s: no answer %d times in a row",
+			rest.Round(100*time.Millisecond), failures)
+	}
+
 	if err := c.host.queue.enter(ctx, p); err != nil {
 		return false, err
 	}
@@ -208,7 +214,21 @@ func (c *conversation) turn(ctx context.Context, p priority, fn func(context.Con
 		return false, err
 	}
 
-	return c.router.outcome(d, fn(ctx, d))
+	err = fn(ctx, d)
+	c.count(ctx, err)
+
+	return c.router.outcome(d, err)
+}
+
+// count tells the breaker how the call fared. Who was cancelled has learnt
+// nothing.
+func (c *conversation) count(ctx context.Context, err error) {
+	switch {
+	case !isKind(err, ErrUnreachable):
+		c.host.breaker.answered()
+	case !errors.Is(ctx.Err(), context.Canceled):
+		c.host.breaker.silent(time.Now())
+	}
 }
 
 func (c *conversation) readState(ctx context.Context, p priority) (state State, err error) {
@@ -313,24 +333,30 @@ func (c *conversation) verify(ctx context.Context, action Action) error {
 	since := time.Now()
 	pause := newPause(verifyFirst, verifyLongest)
 
+	var shown *State // the last state that was read
+
 	for {
 		state, err := c.readState(ctx, priorityVerify)
-		if state == want && err == nil {
-			return nil
-		}
 
-		if err != nil && !isKind(err, ErrUnreachable) {
+		switch {
+		case err == nil && state == want:
+			return nil
+		case err == nil:
+			shown = &state
+		case !isKind(err, ErrUnreachable):
 			return err
 		}
 
-		if !pause.wait(ctx) {
-			if err != nil {
-				return err
-			}
-
-			return fail(ErrRefused, "accepted, but the machine is still %s after %s",
-				state, time.Since(since).Round(100*time.Millisecond)).because(ctx.Err())
+		if pause.wait(ctx) {
+			continue
 		}
+
+		if shown == nil {
+			return err
+		}
+
+		return fail(ErrRefused, "accepted, but the machine is still %s after %s",
+			*shown, time.Since(since).Round(100*time.Millisecond)).because(context.Cause(ctx))
 	}
 }
 

@@ -121,7 +121,8 @@ func (d *Dialer) protocol(target Target) Protocol {
 
 // host is what is known of one controller, whoever talks to it.
 type host struct {
-	queue queue
+	queue   queue
+	breaker breaker
 
 	mu       sync.Mutex
 	suite    int       // the RMCP+ cipher suite that worked last; 0: none yet

@@ -107,12 +107,16 @@ func (d *redfish) close(ctx context.Context) error {
 	err := d.request(ctx, http.MethodDelete, session, nil, nil, nil)
 	d.forget()
 
-	// A session that the controller has forgotten is as good as deleted.
-	if isKind(err, ErrAuth) || isKind(err, ErrUnsupported) {
-		return nil
-	}
+	switch {
+	case isKind(err, ErrAuth), isKind(err, ErrUnsupported):
+		return nil // the controller has forgotten it already
+	case isKind(err, ErrUnreachable):
+		d.log.Info("a redfish session is left to its time-out", "reason", err.Error())
 
-	return err
+		return nil
+	default:
+		return err
+	}
 }
 
 // forget drops the login.

@@ -44,6 +44,8 @@ type Config struct {
 	ListenIP netip.Addr
 	// IPMIPort and RedfishPort are the ports; 0 is any free one, PortOff none.
 	IPMIPort, RedfishPort int
+	// PlainHTTP speaks Redfish without TLS.
+	PlainHTTP bool
 	// Machine is what the chassis powers; nil is a machine that does nothing.
 	Machine Machine
 	// On is the power state at the start.

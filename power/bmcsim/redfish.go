@@ -51,13 +51,21 @@ func startRedfish(b *BMC) (*redfishFace, error) {
 	go func() {
 		defer close(face.done)
 
-		err := face.server.ServeTLS(faultyListener{listener, b.faults}, "", "")
+		err := face.serve(faultyListener{listener, b.faults})
 		if !errors.Is(err, http.ErrServerClosed) {
 			b.cfg.Log.Error("redfish face ended", "error", err)
 		}
 	}()
 
 	return face, nil
+}
+
+func (f *redfishFace) serve(listener net.Listener) error {
+	if f.owner.cfg.PlainHTTP {
+		return f.server.Serve(listener)
+	}
+
+	return f.server.ServeTLS(listener, "", "")
 }
 
 func (f *redfishFace) close() error {
