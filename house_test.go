@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -25,6 +26,9 @@ type house struct {
 	deps     map[string][]string // of any package: all that it reaches
 	standard map[string]bool     // the standard library's packages
 	files    []file              // the module's source, generated files aside
+
+	modules      []string // the modules that go.mod requires directly
+	dependencies string   // the page that says why
 }
 
 // pkg is what the Go tool tells of a package.
@@ -68,7 +72,44 @@ func loadHouse(t *testing.T) house {
 		h.add(p)
 	}
 
+	h.modules = requirements(t)
+
+	page, err := os.ReadFile("docs/design/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	h.dependencies = string(page)
+
 	return h
+}
+
+// requirements returns the modules that go.mod requires directly.
+func requirements(t *testing.T) (direct []string) {
+	t.Helper()
+
+	output, err := exec.Command("go", "mod", "edit", "-json").Output()
+	if err != nil {
+		t.Fatalf("go mod edit: %v", err)
+	}
+
+	var mod struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+	}
+	if err := json.Unmarshal(output, &mod); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, required := range mod.Require {
+		if !required.Indirect {
+			direct = append(direct, required.Path)
+		}
+	}
+
+	return direct
 }
 
 // add takes a package in; the variants that the Go tool builds for tests, with
