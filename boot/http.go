@@ -45,11 +45,11 @@ func (s *Server) serveInit(w http.ResponseWriter, r *http.Request) {
 // baseOf is the base URL by which the machine reached us, which is the one that
 // works for it. What it says must be an address; else it is the advertised one.
 func (s *Server) baseOf(r *http.Request) string {
-	if _, err := netip.ParseAddrPort(r.Host); err == nil {
-		return "http://" + r.Host
+	if at, err := netip.ParseAddrPort(r.Host); err == nil && at.Addr().Zone() == "" {
+		return "http://" + at.String()
 	}
 	if addr, err := netip.ParseAddr(r.Host); err == nil && addr.Is4() {
-		return "http://" + r.Host
+		return "http://" + addr.String()
 	}
 	return s.baseURL(s.config.Advertise)
 }

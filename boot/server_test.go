@@ -237,3 +237,159 @@ func fetchHTTP(t *testing.T, url string) []byte {
 	}
 	return content
 }
+
+func TestIgnoredPacketsLeaveAReason(t *testing.T) {
+	f := start(t, boot.Config{})
+	conn, err := net.Dial("udp4", f.Addrs().DHCP.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	request := discover(t, "02:00:00:00:00:09", dhcpv4.OptClassIdentifier("PXEClient"))
+	request.UpdateOption(dhcpv4.OptMessageType(dhcpv4.MessageTypeRequest))
+	for _, c := range []struct {
+		packet []byte
+		reason string
+	}{
+		{[]byte("junk"), "malformed DHCP packet of 4 bytes"},
+		{nil, "malformed DHCP packet of 0 bytes"},
+		{bytes.Repeat([]byte{1}, 2000), "malformed DHCP packet of 2000 bytes"},
+		{discover(t, "02:00:00:00:00:09").ToBytes(), "not a network boot"},
+		{request.ToBytes(), "message type gets no answer on this port: REQUEST"},
+	} {
+		if _, err := conn.Write(c.packet); err != nil {
+			t.Fatal(err)
+		}
+		if e := f.event(t, boot.EventIgnored); !strings.Contains(e.Reason, c.reason) || e.Addr != loopback || e.Interface != "lo" || e.Time.IsZero() {
+			t.Errorf("%q: event %+v", c.reason, e)
+		}
+	}
+}
+
+func TestAFloodFromOneMACIsCut(t *testing.T) {
+	f := start(t, boot.Config{})
+	packet := discover(t, "02:00:00:00:00:0a", dhcpv4.OptClassIdentifier("PXEClient")).ToBytes()
+	conn, err := net.Dial("udp4", f.Addrs().DHCP.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for range 40 {
+		if _, err := conn.Write(packet); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e := f.event(t, boot.EventIgnored); e.Reason != "asks more than 10 times a second" {
+		t.Errorf("event %+v", e)
+	}
+	// Another machine is not affected.
+	exchange(t, "127.0.0.1", f.Addrs().DHCP, discover(t, "02:00:00:00:00:0b", dhcpv4.OptClassIdentifier("PXEClient")).ToBytes())
+}
+
+func TestSecondPhase(t *testing.T) {
+	f := start(t, boot.Config{})
+	packet := discover(t, "02:00:00:00:00:0c", dhcpv4.OptClassIdentifier("PXEClient:Arch:00007:UNDI:003016"))
+	packet.ClientIPAddr = net.IPv4(127, 77, 1, 2)
+	for _, kind := range []dhcpv4.MessageType{dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeInform} {
+		packet.UpdateOption(dhcpv4.OptMessageType(kind))
+		answer, source := exchange(t, "127.77.1.2", f.Addrs().ProxyDHCP, packet.ToBytes())
+		if source != f.Addrs().ProxyDHCP || answer.MessageType() != dhcpv4.MessageTypeAck || answer.BootFileName != "ipxe.efi" || !answer.ClientIPAddr.Equal(packet.ClientIPAddr) {
+			t.Errorf("from %v: %v", source, answer)
+		}
+		if e := f.event(t, boot.EventRequest); e.File != "ipxe.efi" {
+			t.Errorf("event %+v", e)
+		}
+	}
+}
+
+func TestReplyDelay(t *testing.T) {
+	const delay = 200 * time.Millisecond
+	f := start(t, boot.Config{DHCPReplyDelay: delay})
+	began := time.Now()
+	exchange(t, "127.0.0.1", f.Addrs().DHCP, discover(t, "02:00:00:00:00:0d", dhcpv4.OptClassIdentifier("PXEClient")).ToBytes())
+	if took := time.Since(began); took < delay {
+		t.Errorf("answered after %v", took)
+	}
+}
+
+func TestWhatIsOffIsNotBound(t *testing.T) {
+	for _, c := range []struct {
+		config          boot.Config
+		dhcp, proxyDHCP bool
+	}{
+		{boot.Config{}, true, true},
+		{boot.Config{DisableBroadcast: true}, false, true},
+		{boot.Config{DisableDHCPProxy: true}, false, false},
+	} {
+		addrs := start(t, c.config).Addrs()
+		if addrs.DHCP.IsValid() != c.dhcp || addrs.ProxyDHCP.IsValid() != c.proxyDHCP || !addrs.TFTP.IsValid() {
+			t.Errorf("%+v: bound %+v", c.config, addrs)
+		}
+	}
+}
+
+func TestWithTheProxyOffTheLoaderFindsTheScript(t *testing.T) {
+	f := start(t, boot.Config{DisableDHCPProxy: true})
+	for _, name := range []string{"ipxe.efi", "ipxe-arm64.efi"} {
+		if loader := fetchTFTP(t, f, name); !bytes.Contains(loader, []byte("chain "+f.http+"/ipxe/init.ipxe")) {
+			t.Errorf("%s does not chain init.ipxe", name)
+		}
+	}
+}
+
+func TestBindNamesWhoHasThePort(t *testing.T) {
+	taken, err := net.ListenUDP("udp4", &net.UDPAddr{IP: loopback.AsSlice()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := taken.LocalAddr().(*net.UDPAddr).Port
+	for what, config := range map[string]boot.Config{"DHCP": {DHCPPort: port}, "ProxyDHCP": {PXEPort: port}, "TFTP": {TFTPPort: port}} {
+		config.Decider, config.Advertise, config.Interface, config.ListenAddr = &decider{}, loopback, "lo", loopback
+		server, err := boot.New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = server.Bind()
+		if err == nil {
+			t.Fatalf("%s: bound port %d twice", what, port)
+		}
+		for _, want := range []string{"listen for " + what + " on 127.0.0.1:", "held by boot.test (pid ", "address already in use"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%v does not say %q", err, want)
+			}
+		}
+		for _, addr := range []netip.AddrPort{server.Addrs().DHCP, server.Addrs().ProxyDHCP} {
+			if !addr.IsValid() {
+				continue
+			}
+			again, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(addr))
+			if err != nil {
+				t.Errorf("%s: %v is still bound: %v", what, addr, err)
+				continue
+			}
+			again.Close()
+		}
+	}
+}
+
+func TestNewNamesEveryProblem(t *testing.T) {
+	_, err := boot.New(boot.Config{HTTPPort: -1, DHCPPort: 70000, Style: "plain", DiskMethod: "floppy", DHCPReplyDelay: -1})
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{"no decider", "invalid IP is not an IPv4 address", "-1 is not a port", "70000 is not a port", `PXE style "plain"`, `method "floppy"`, "delay of -1ns"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+	}
+	for _, iface := range []string{"nonesuch0", "192.0.2.77", "::1"} {
+		server, err := boot.New(boot.Config{Decider: &decider{}, Advertise: loopback, Interface: iface})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Bind(); err == nil || !strings.Contains(err.Error(), iface) {
+			t.Errorf("interface %s: %v", iface, err)
+		}
+	}
+}
