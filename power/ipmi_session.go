@@ -9,6 +9,7 @@ import (
 
 	"github.com/bougou/go-ipmi/pkg/client"
 	"github.com/bougou/go-ipmi/pkg/command/app"
+	"github.com/bougou/go-ipmi/pkg/rmcpplus"
 	"github.com/bougou/go-ipmi/pkg/types"
 )
 
@@ -102,6 +103,8 @@ func (s *ipmiSession) handshake(ctx context.Context, target Target, suite int) e
 	// Sent again, message 1 makes the controller choose another random number,
 	// and the answer to the first one is worthless: better to start anew.
 	if _, err := s.client.WithRetry(0).RAKPMessage1(ctx); err != nil {
+		s.abort(ctx, opened, err)
+
 		return err
 	}
 
@@ -117,6 +120,23 @@ func (s *ipmiSession) handshake(ctx context.Context, target Target, suite int) e
 	s.client.WithTimeout(s.pace)
 
 	return nil
+}
+
+// abort tells a controller whose message 2 shows another password than ours
+// that there will be no session (IPMI 2.0, section 13.22): it has few to wait
+// with. Whether it hears that does not matter.
+func (s *ipmiSession) abort(ctx context.Context, opened *rmcpplus.OpenSessionResponse, err error) {
+	if !errors.Is(err, client.ErrRAKPAuthentication) {
+		return
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, ipmiQuickTry)
+	defer cancel()
+
+	_ = s.client.Exchange(ctx, &rmcpplus.RAKPMessage3{
+		RmcpStatusCode:         types.RmcpStatusCodeInvalidIntegrityCheckValue,
+		ManagedSystemSessionID: opened.ManagedSystemSessionID,
+	}, &rmcpplus.RAKPMessage4{AuthAlg: types.AuthAlg(opened.AuthAlg)})
 }
 
 // errOutOfStep marks a set-up that was refused after both sides had shown that

@@ -124,12 +124,18 @@ func (d *redfish) bootPlans(boot Boot, s, settings computerSystem) ([]properties
 		wish = redfishModes[boot.Mode]
 	}
 
-	if wish == "" || wish == modeText && !echoesMode(vendorOf(s, d.root)) {
+	if wish == "" {
 		return dedupe(basic, without(basic, overrideEnabled, s)), nil
 	}
 
 	full := maps.Clone(basic)
 	full[overrideMode] = wish
+
+	// Writing the mode that is there already starts a job on some controllers,
+	// which loses the override.
+	if wish == modeText && !echoesMode(vendorOf(s, d.root)) {
+		return dedupe(basic, without(basic, overrideEnabled, s), full), nil
+	}
 
 	return dedupe(full, basic, without(basic, overrideEnabled, s)), nil
 }

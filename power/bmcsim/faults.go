@@ -35,9 +35,61 @@ const (
 	FaultNoGUID = "no-guid"
 )
 
+// The habits of Redfish services, as found in the field.
+const (
+	// FaultNoSessionService: there is nowhere to create a session.
+	FaultNoSessionService = "no-session-service"
+	// FaultSessionLimit: no further session is given (Dell, RAC0218).
+	FaultSessionLimit = "session-limit"
+	// FaultWeakETag: ETags come as weak ones and are refused as such.
+	FaultWeakETag = "weak-etag"
+	// FaultNeedsETag: a PATCH without If-Match is refused.
+	FaultNeedsETag = "needs-etag"
+	// FaultRefusesETag: a PATCH with If-Match is refused.
+	FaultRefusesETag = "refuses-etag"
+	// FaultActionInfoOnly: reset types are told in an ActionInfo only.
+	FaultActionInfoOnly = "actioninfo-only"
+	// FaultMissingComma: two reset types are told as one word (Supermicro).
+	FaultMissingComma = "missing-comma"
+	// FaultConflict: a reset gets 409 ActionParameterValueConflict (Dell iDRAC 10
+	// shortly after off).
+	FaultConflict = "conflict"
+	// FaultNoBoot: the system tells nothing of a boot override.
+	FaultNoBoot = "no-boot"
+	// FaultNoMode: the boot override has no mode, and one that is sent is refused.
+	FaultNoMode = "no-mode"
+	// FaultRefusesMode: a mode that is sent is refused, though one is told (HPE).
+	FaultRefusesMode = "refuses-mode"
+	// FaultNeedsMode: a boot override without a mode is refused.
+	FaultNeedsMode = "needs-mode"
+	// FaultModeFallsBack: a boot override without a mode makes it Legacy (Supermicro).
+	FaultModeFallsBack = "mode-falls-back"
+	// FaultKeepsTarget: the target None is refused (HPE).
+	FaultKeepsTarget = "keeps-target"
+	// FaultBusyInPOST: boot overrides are refused while the machine starts (HPE).
+	FaultBusyInPOST = "busy-in-post"
+	// FaultSettingsAll: the boot override is written in the settings object (AMI).
+	FaultSettingsAll = "settings-all"
+	// FaultSettingsMode: its mode is written there, the rest in the system (Dell iDRAC 10).
+	FaultSettingsMode = "settings-mode"
+	// FaultSettingsOther: the settings object has other properties of Boot (Lenovo).
+	FaultSettingsOther = "settings-other"
+	// FaultRedirects: every path moves to the one with a slash at its end.
+	FaultRedirects = "redirects"
+	// FaultHTMLErrors: errors come as pages for people.
+	FaultHTMLErrors = "html-errors"
+	// FaultInfoObject: the messages of an error are an object instead of a list (Dell).
+	FaultInfoObject = "info-object"
+	// FaultNoAccept: requests without an Accept header are refused (Dell iDRAC 9).
+	FaultNoAccept = "no-accept"
+)
+
 var knownFaults = []string{
-	FaultBadLogin, FaultBusy, FaultIgnoreSoft, FaultLyingBoot, FaultLyingPower,
-	FaultNoCycle, FaultNoGUID, FaultSilent, FaultSlow, FaultTwoSystems,
+	FaultActionInfoOnly, FaultBadLogin, FaultBusy, FaultBusyInPOST, FaultConflict, FaultHTMLErrors, FaultIgnoreSoft,
+	FaultInfoObject, FaultKeepsTarget, FaultLyingBoot, FaultLyingPower, FaultMissingComma, FaultModeFallsBack,
+	FaultNeedsETag, FaultNeedsMode, FaultNoAccept, FaultNoBoot, FaultNoCycle, FaultNoGUID, FaultNoMode,
+	FaultNoSessionService, FaultRedirects, FaultRefusesETag, FaultRefusesMode, FaultSessionLimit, FaultSettingsAll,
+	FaultSettingsMode, FaultSettingsOther, FaultSilent, FaultSlow, FaultTwoSystems, FaultWeakETag,
 }
 
 // KnownFaults returns the names that SetFault takes, sorted.

@@ -90,7 +90,7 @@ func (f *redfishFace) observe(next http.Handler) http.Handler {
 		}
 
 		w.Header().Set("OData-Version", "4.0")
-		next.ServeHTTP(w, r)
+		f.habits(next).ServeHTTP(w, r)
 	})
 }
 
@@ -131,6 +131,9 @@ func (f *redfishFace) routes() http.Handler {
 	get(root+"/Systems", f.systems)
 	mux.Handle("GET "+root+"/Systems/{id}", f.system(f.getSystem))
 	mux.Handle("PATCH "+root+"/Systems/{id}", f.system(f.patchSystem))
+	mux.Handle("GET "+settingsPath, f.authenticated(f.getSettings))
+	mux.Handle("PATCH "+settingsPath, f.authenticated(f.patchSettings))
+	get(root+"/Systems/{id}/ResetActionInfo", f.resetActionInfo)
 	mux.Handle("POST "+root+"/Systems/{id}/Actions/ComputerSystem.Reset", f.system(f.resetSystem))
 
 	get(root+"/Managers", func(*http.Request) any { return collection("Manager", "Managers", "1") })
@@ -171,7 +174,7 @@ func collection(kind, path string, ids ...string) object {
 }
 
 func (f *redfishFace) serviceRoot(w http.ResponseWriter, _ *http.Request) {
-	f.reply(w, object{
+	resource := object{
 		"@odata.id":      root + "/",
 		"@odata.type":    "#ServiceRoot.v1_15_0.ServiceRoot",
 		"Id":             "RootService",
@@ -183,9 +186,13 @@ func (f *redfishFace) serviceRoot(w http.ResponseWriter, _ *http.Request) {
 		"Systems":        link(root + "/Systems"),
 		"Managers":       link(root + "/Managers"),
 		"Chassis":        link(root + "/Chassis"),
-		"SessionService": link(root + "/SessionService"),
-		"Links":          object{"Sessions": link(sessionsPath)},
-	})
+	}
+	if !f.fault(FaultNoSessionService) {
+		resource["SessionService"] = link(root + "/SessionService")
+		resource["Links"] = object{"Sessions": link(sessionsPath)}
+	}
+
+	f.reply(w, resource)
 }
 
 func (f *redfishFace) manager(*http.Request) any {
@@ -232,13 +239,22 @@ func (f *redfishFace) send(w http.ResponseWriter, status int, body any) {
 
 // refuse sends an error with one message (DSP0266, 8.6).
 func (f *redfishFace) refuse(w http.ResponseWriter, status int, id, message string) {
-	f.send(w, status, object{"error": object{
-		"code":    id,
-		"message": message,
-		"@Message.ExtendedInfo": []object{{
-			"@odata.type": "#Message.v1_1_1.Message", "MessageId": id, "Message": message, "Severity": "Warning",
-		}},
-	}})
+	info := object{
+		"@odata.type": "#Message.v1_1_1.Message", "MessageId": id, "Message": message, "Severity": "Warning",
+	}
+
+	switch {
+	case f.fault(FaultHTMLErrors):
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(status)
+		fmt.Fprintf(w, "<html><body>%s</body></html>", http.StatusText(status))
+	case f.fault(FaultInfoObject):
+		f.send(w, status, object{"error": object{"code": id, "message": message, "@Message.ExtendedInfo": info}})
+	default:
+		f.send(w, status, object{"error": object{
+			"code": id, "message": message, "@Message.ExtendedInfo": []object{info},
+		}})
+	}
 }
 
 // decode reads a request body, or refuses it.

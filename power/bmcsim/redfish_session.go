@@ -90,6 +90,12 @@ func (f *redfishFace) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	if f.fault(FaultSessionLimit) || f.fault(FaultNoSessionService) {
+		f.refuse(w, http.StatusServiceUnavailable, "IDRAC.2.8.RAC0218", "The maximum number of user sessions is reached.")
+
+		return
+	}
+
 	if f.fault(FaultBadLogin) || !f.owner.users.valid(body.UserName, body.Password) {
 		f.refuse(w, http.StatusUnauthorized, "Base.1.18.ResourceAtUriUnauthorized", "Wrong user name or password")
 

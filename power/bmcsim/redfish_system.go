@@ -22,7 +22,7 @@ const (
 // etagCounter counts the changes of the system resource.
 type etagCounter struct{ n atomic.Int64 }
 
-func (e *etagCounter) current() string { return `"` + strconv.FormatInt(e.n.Load(), 10) + `"` }
+func (e *etagCounter) strong() string { return `"` + strconv.FormatInt(e.n.Load(), 10) + `"` }
 
 func (e *etagCounter) changed() { e.n.Add(1) }
 
@@ -53,7 +53,7 @@ func (f *redfishFace) system(next http.HandlerFunc) http.Handler {
 }
 
 func (f *redfishFace) getSystem(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("ETag", f.etag.current())
+	w.Header().Set("ETag", f.etagNow())
 
 	if r.PathValue("id") == foreignSystem {
 		f.reply(w, f.resource(foreignSystem, foreignUUID, "FOREIGN", power.StateOn, override{}))
@@ -66,11 +66,10 @@ func (f *redfishFace) getSystem(w http.ResponseWriter, r *http.Request) {
 
 func (f *redfishFace) resource(id, uuid, serial string, state power.State, o override) object {
 	path := root + "/Systems/" + id
-
-	return object{
+	resource := object{
 		"@odata.id":    path,
 		"@odata.type":  "#ComputerSystem.v1_20_0.ComputerSystem",
-		"@odata.etag":  f.etag.current(),
+		"@odata.etag":  f.etagNow(),
 		"Id":           id,
 		"Name":         "System " + id,
 		"SystemType":   "Physical",
@@ -80,16 +79,19 @@ func (f *redfishFace) resource(id, uuid, serial string, state power.State, o ove
 		"UUID":         uuid,
 		"PowerState":   powerState(state),
 		"Status":       object{"State": "Enabled", "Health": "OK"},
-		"Boot":         bootResource(o),
+		"Boot":         f.systemBoot(o),
 		"Links": object{
 			"ManagedBy": []object{link(root + "/Managers/1")},
 			"Chassis":   []object{link(root + "/Chassis/1")},
 		},
-		"Actions": object{"#ComputerSystem.Reset": object{
-			"target":                            path + "/Actions/ComputerSystem.Reset",
-			"ResetType@Redfish.AllowableValues": f.resetTypes(),
-		}},
+		"Actions": object{"#ComputerSystem.Reset": f.resetAction(path)},
 	}
+
+	if f.hasSettings() {
+		resource["@Redfish.Settings"] = object{"SettingsObject": link(settingsPath)}
+	}
+
+	return resource
 }
 
 func powerState(s power.State) string {
@@ -124,6 +126,12 @@ func (f *redfishFace) resetSystem(w http.ResponseWriter, r *http.Request) {
 	if !slices.Contains(f.resetTypes(), body.ResetType) {
 		f.refuse(w, http.StatusBadRequest, "Base.1.18.ActionParameterNotSupported",
 			fmt.Sprintf("The value %q for the parameter ResetType is not supported", body.ResetType))
+
+		return
+	}
+
+	if f.fault(FaultConflict) {
+		f.refuse(w, http.StatusConflict, "IDRAC.2.8.ActionParameterValueConflict", "The value is in conflict with the state")
 
 		return
 	}
@@ -185,8 +193,13 @@ type bootPatch struct {
 }
 
 func (f *redfishFace) patchSystem(w http.ResponseWriter, r *http.Request) {
-	if match := r.Header.Get("If-Match"); match != "" && match != "*" && match != f.etag.current() {
-		f.refuse(w, http.StatusPreconditionFailed, "Base.1.18.PreconditionFailed", "The ETag is not the current one")
+	f.patchBoot(w, r, f.systemBoot(override{}))
+}
+
+// patchBoot writes to a resource whose Boot object has the properties.
+func (f *redfishFace) patchBoot(w http.ResponseWriter, r *http.Request, properties object) {
+	if status := f.precondition(r); status != 0 {
+		f.refuse(w, status, "Base.1.18.PreconditionFailed", "The ETag is not the current one")
 
 		return
 	}
@@ -202,6 +215,12 @@ func (f *redfishFace) patchSystem(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	if id, message := f.refusesBoot(*body.Boot, properties); id != "" {
+		f.refuse(w, http.StatusBadRequest, id, message)
+
+		return
+	}
+
 	o, err := body.Boot.apply(f.owner.chassis.bootOverride())
 	if err != nil {
 		f.refuse(w, http.StatusBadRequest, "Base.1.18.PropertyValueNotInList", err.Error())
@@ -209,7 +228,11 @@ func (f *redfishFace) patchSystem(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	if id := r.PathValue("id"); id != ownSystem {
+	if body.Boot.BootSourceOverrideMode == nil && f.fault(FaultModeFallsBack) {
+		o.uefi = false
+	}
+
+	if id := r.PathValue("id"); id == foreignSystem {
 		f.owner.chassis.note(Act{Kind: ActBootSet, Protocol: power.ProtocolRedfish, System: id, Boot: o.boot()})
 	} else {
 		f.owner.chassis.setBoot(o, power.ProtocolRedfish)
