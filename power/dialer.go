@@ -98,6 +98,8 @@ func (d *Dialer) Open(_ context.Context, target Target) (BMC, error) {
 		r = only{ipmi}
 	case ProtocolRedfish:
 		r = only{redfish}
+	case ProtocolQEMU:
+		r = only{newQEMU(target)}
 	case ProtocolAuto:
 		r = &auto{host: h, ipmi: ipmi, redfish: redfish, log: d.opts.Log.With("bmc", target.Label())}
 	default:

@@ -27,7 +27,8 @@ type BMC interface {
 	// Do carries out the action and returns when the controller's State shows
 	// it. An action that the state makes needless sends nothing: On of a machine
 	// that is on, Off and Soft of one that is off. Cycle and Reset of a machine
-	// that is off are ErrRefused: they would not switch it on.
+	// that is off are ErrRefused: they would not switch it on. So is an act that
+	// the controller accepted and its State does not show by the deadline.
 	Do(ctx context.Context, action Action) error
 	// SetBoot sets the boot override and reads it back; the zero Boot clears it.
 	SetBoot(ctx context.Context, boot Boot) error
@@ -173,6 +174,9 @@ const (
 	ProtocolAuto    Protocol = "auto"
 	ProtocolIPMI    Protocol = "ipmi"
 	ProtocolRedfish Protocol = "redfish"
+	// ProtocolQEMU is the HTTP power API of QEMU machines that talosctl started;
+	// Target.Port is the API's port.
+	ProtocolQEMU Protocol = "qemu"
 )
 
 // Info is what a controller says of itself and its system. Fields that it does
