@@ -58,6 +58,9 @@ type Client struct {
 	// Window is how long offers are collected. Default: until the first usable
 	// one with DHCP set, else as long as the firmware does (4 s, iPXE 2 s).
 	Window time.Duration
+	// Timeout is how long a server may stay silent in an exchange over DHCP or
+	// TFTP, repetitions included. Default 15 s.
+	Timeout time.Duration
 	// Transport fetches http and https URLs; default: a transport of its own
 	// that sends from Local.
 	Transport http.RoundTripper
@@ -211,6 +214,9 @@ func (b *boot) defaults() {
 	}
 	if b.TFTPPort == 0 {
 		b.TFTPPort = 69
+	}
+	if b.Timeout <= 0 {
+		b.Timeout = 15 * time.Second
 	}
 	if b.SleepScale == 0 {
 		b.SleepScale = 1

@@ -2,8 +2,12 @@ package pxeclient_test
 
 import (
 	"context"
+	"errors"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,4 +92,164 @@ func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+func TestLoadsWhatWasDecided(t *testing.T) {
+	var asked []string
+	assets := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked = append(asked, r.Method+" "+r.URL.Path) }))
+	defer assets.Close()
+	decide := func(boot.Machine) (boot.Decision, error) {
+		return boot.Decision{Kind: boot.Agent, Reason: "unknown machine", Kernel: assets.URL + "/k", Initrd: assets.URL + "/i", Args: []string{"u=${uuid}", "a"}}, nil
+	}
+	client := serve(t, boot.Config{}, decide)
+	var names []string
+	client.OnStep = func(s pxeclient.Step) { names = append(names, s.Name) }
+	result, err := client.Boot(within(t, 10*time.Second))
+	if err != nil || result.Outcome != pxeclient.OutcomeKernel || result.Kernel != assets.URL+"/k" || result.Initrd != assets.URL+"/i" || result.Cmdline != "u="+client.UUID+" a" {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	if got := strings.Join(names, " "); got != "dhcp request tftp dhcp script console script console kernel initrd" {
+		t.Errorf("steps: %s", got)
+	}
+	client.Fetch = true
+	if _, err := client.Boot(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(asked, ", "); got != "HEAD /k, HEAD /i, GET /k, GET /i" {
+		t.Errorf("asked for %s", got)
+	}
+}
+
+func TestWaitsUntilToldOtherwise(t *testing.T) {
+	rounds := 0
+	client := serve(t, boot.Config{}, func(boot.Machine) (boot.Decision, error) {
+		if rounds++; rounds < 5 {
+			return boot.Decision{Kind: boot.Wait, Reason: "not yet"}, nil
+		}
+		return boot.Decision{Kind: boot.Disk, Reason: "installed"}, nil
+	})
+	sleeps := 0
+	client.OnStep = func(s pxeclient.Step) {
+		if s.Name == "sleep" {
+			sleeps++
+		}
+	}
+	result, err := client.Boot(within(t, 10*time.Second))
+	if err != nil || result.Outcome != pxeclient.OutcomeDisk || sleeps != 4 {
+		t.Errorf("%+v after %d sleeps, %v", result, sleeps, err)
+	}
+}
+
+func TestWaitEndsWithTheContext(t *testing.T) {
+	client := serve(t, boot.Config{}, func(boot.Machine) (boot.Decision, error) {
+		return boot.Decision{Kind: boot.Wait, Reason: "held"}, nil
+	})
+	client.SleepScale = 1
+	ctx, cancel := context.WithCancel(t.Context())
+	client.OnStep = func(s pxeclient.Step) {
+		if strings.Contains(s.Detail, "held") {
+			cancel()
+		}
+	}
+	if _, err := client.Boot(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("ended by %v", err)
+	}
+}
+
+func TestStylesReachEveryFirmware(t *testing.T) {
+	for _, style := range []boot.Style{boot.StyleAuto, boot.StyleBINL, boot.StylePXE10} {
+		client := serve(t, boot.Config{Style: style}, func(boot.Machine) (boot.Decision, error) {
+			return boot.Decision{Kind: boot.Disk, Reason: "installed"}, nil
+		})
+		requests := 0
+		client.OnStep = func(s pxeclient.Step) {
+			if s.Name == "request" {
+				requests++
+			}
+		}
+		if _, err := client.Boot(within(t, 10*time.Second)); err != nil {
+			t.Errorf("%s: %v", style, err)
+		}
+		if (requests == 1) != (style != boot.StylePXE10) {
+			t.Errorf("%s: %d requests on the ProxyDHCP port", style, requests)
+		}
+	}
+}
+
+// A machine that cannot reach port 4011 boots at the next attempt, in one phase.
+func TestAutoStyleGetsAroundASilentProxyPort(t *testing.T) {
+	client := serve(t, boot.Config{}, func(boot.Machine) (boot.Decision, error) {
+		return boot.Decision{Kind: boot.Disk, Reason: "installed"}, nil
+	})
+	silent, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	client.ProxyDHCP = silent.LocalAddr().(*net.UDPAddr).AddrPort()
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	if _, err := client.Boot(ctx); err == nil {
+		t.Error("booted without an answer on 4011")
+	}
+	cancel()
+	result, err := client.Boot(within(t, 10*time.Second))
+	if err != nil || result.Outcome != pxeclient.OutcomeDisk {
+		t.Errorf("the second time: %+v, %v", result, err)
+	}
+}
+
+func TestFailuresInTheFirmwaresTerms(t *testing.T) {
+	none, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer none.Close()
+	closed := none.LocalAddr().(*net.UDPAddr).AddrPort()
+	disk := func(boot.Machine) (boot.Decision, error) {
+		return boot.Decision{Kind: boot.Disk, Reason: "installed"}, nil
+	}
+	for _, c := range []struct {
+		name       string
+		change     func(*pxeclient.Client)
+		step, code string
+	}{
+		{"unknown firmware", func(c *pxeclient.Client) { c.Firmware = "openfirmware" }, "start", ""},
+		{"arm64 BIOS", func(c *pxeclient.Client) { c.Firmware, c.Arch = pxeclient.BIOS, "arm64" }, "start", ""},
+		{"bad MAC", func(c *pxeclient.Client) { c.MAC = "x" }, "start", ""},
+		{"bad UUID", func(c *pxeclient.Client) { c.UUID = "4c4c4544" }, "start", ""},
+		{"no server", func(c *pxeclient.Client) { c.DHCP = netip.AddrPort{} }, "start", ""},
+		{"TFTP elsewhere", func(c *pxeclient.Client) { c.TFTPPort = int(c.DHCP.Port()) }, "tftp", "PXE-E18"},
+		{"4011 silent", func(c *pxeclient.Client) { c.ProxyDHCP = closed }, "request", "PXE-E16"},
+		{"nobody offers", func(c *pxeclient.Client) { c.DHCP = closed }, "dhcp", "PXE-E16"},
+		{"nobody offers, BIOS", func(c *pxeclient.Client) { c.DHCP, c.Firmware = closed, pxeclient.BIOS }, "dhcp", "PXE-E51"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			client := serve(t, boot.Config{}, disk)
+			client.Timeout = 500 * time.Millisecond
+			c.change(client)
+			result, err := client.Boot(within(t, 30*time.Second))
+			var failure *pxeclient.Error
+			if !errors.As(err, &failure) || failure.Step != c.step || failure.Code != c.code || result.Outcome != pxeclient.OutcomeFailed {
+				t.Errorf("%+v, %v", result, err)
+			}
+		})
+	}
+}
+
+func TestMadeUpIdentities(t *testing.T) {
+	seen := map[boot.Machine]bool{}
+	client := serve(t, boot.Config{}, func(m boot.Machine) (boot.Decision, error) {
+		seen[m] = true
+		return boot.Decision{Kind: boot.Disk, Reason: "installed"}, nil
+	})
+	client.MAC, client.UUID = "", ""
+	for range 3 {
+		if _, err := client.Boot(within(t, 10*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(seen) != 3 {
+		t.Errorf("machines %v", seen)
+	}
 }

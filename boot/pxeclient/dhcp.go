@@ -18,9 +18,8 @@ import (
 const proxyPort = 4011
 
 const (
-	// firstWait is the time for an answer; it doubles with each of the tries.
-	firstWait = time.Second
-	tries     = 4
+	// tries is how often a packet is sent; the wait doubles each time.
+	tries = 4
 	// EDK2 and iPXE collect offers for this long.
 	windowFirmware = 4 * time.Second
 	windowIPXE     = 2 * time.Second
@@ -117,7 +116,7 @@ func (b *boot) offers(ctx context.Context, id identity) (Offer, error) {
 	}
 	defer conn.Close()
 	var offers []Offer
-	err = exchange(ctx, conn, packet, to, b.window(id), func(answer *dhcpv4.DHCPv4, from netip.AddrPort) bool {
+	err = exchange(ctx, conn, packet, to, patience{b.Timeout, b.window(id)}, func(answer *dhcpv4.DHCPv4, from netip.AddrPort) bool {
 		if answer.MessageType() == dhcpv4.MessageTypeOffer {
 			offers = append(offers, read(id.firmware, answer, from))
 		}
@@ -195,7 +194,7 @@ func (b *boot) acknowledge(ctx context.Context, to netip.AddrPort) (Offer, error
 	}
 	defer conn.Close()
 	var answers []Offer
-	err = exchange(ctx, conn, packet, to, 0, func(answer *dhcpv4.DHCPv4, from netip.AddrPort) bool {
+	err = exchange(ctx, conn, packet, to, patience{timeout: b.Timeout}, func(answer *dhcpv4.DHCPv4, from netip.AddrPort) bool {
 		if answer.MessageType() != dhcpv4.MessageTypeAck || from.Port() != to.Port() {
 			return false
 		}
@@ -211,32 +210,40 @@ func (b *boot) acknowledge(ctx context.Context, to netip.AddrPort) (Offer, error
 	return answers[0], nil
 }
 
+// patience is how long an exchange waits: for anything at all, and for more
+// answers once there is one.
+type patience struct{ timeout, window time.Duration }
+
+// wait is the time after the given repetition; all four make up the timeout.
+func (p patience) wait(try int) time.Duration {
+	return max(p.window, p.timeout<<try/(1<<tries-1))
+}
+
 // exchange sends a packet up to four times and hands over each answer that
-// belongs to it. It ends when enough says so and the window since the first
-// answer is over, or without an answer that is enough: nil or a timeout.
-func exchange(ctx context.Context, conn net.PacketConn, packet *dhcpv4.DHCPv4, to netip.AddrPort, window time.Duration,
-	enough func(*dhcpv4.DHCPv4, netip.AddrPort) bool) error {
+// belongs to it. It ends when enough says so and the window is over, or without
+// an answer that is enough, which is an error.
+func exchange(ctx context.Context, conn net.PacketConn, packet *dhcpv4.DHCPv4, to netip.AddrPort, p patience, enough func(*dhcpv4.DHCPv4, netip.AddrPort) bool) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for try := range tries {
 		if _, err := conn.WriteTo(packet.ToBytes(), net.UDPAddrFromAddrPort(to)); err != nil {
 			return fmt.Errorf("send to %s: %w", to, err)
 		}
-		until := time.Now().Add(max(window, firstWait<<try))
-		found, err := collect(ctx, conn, packet, until, window, enough)
+		if err := conn.SetReadDeadline(time.Now().Add(p.wait(try))); err != nil {
+			return err
+		}
+		found, err := collect(ctx, conn, packet, p.window == 0, enough)
 		if err != nil || found {
 			return err
 		}
 	}
-	return fmt.Errorf("no answer to %d packets that was of use", tries)
+	return fmt.Errorf("no answer of use to %d packets in %v", tries, p.timeout)
 }
 
-func collect(ctx context.Context, conn net.PacketConn, packet *dhcpv4.DHCPv4, until time.Time, window time.Duration,
-	enough func(*dhcpv4.DHCPv4, netip.AddrPort) bool) (found bool, err error) {
+// collect reads answers until the deadline of the socket, or until the first
+// that is enough.
+func collect(ctx context.Context, conn net.PacketConn, packet *dhcpv4.DHCPv4, first bool, enough func(*dhcpv4.DHCPv4, netip.AddrPort) bool) (found bool, err error) {
 	buffer := make([]byte, 2048)
-	if err := conn.SetReadDeadline(until); err != nil {
-		return false, err
-	}
 	for ctx.Err() == nil {
 		n, source, err := conn.ReadFrom(buffer)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -250,7 +257,7 @@ func collect(ctx context.Context, conn net.PacketConn, packet *dhcpv4.DHCPv4, un
 			continue
 		}
 		found = enough(answer, source.(*net.UDPAddr).AddrPort()) || found
-		if found && window == 0 {
+		if found && first {
 			return true, nil
 		}
 	}

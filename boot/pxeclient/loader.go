@@ -30,11 +30,11 @@ func (b *boot) tftp(ctx context.Context, server netip.AddrPort, name string) ([]
 	told := int64(-1)
 	if b.Firmware == UEFI {
 		var err error
-		if _, told, err = readTFTP(ctx, b.source(), server, name, true); err != nil {
+		if _, told, err = b.readTFTP(ctx, server, name, true); err != nil {
 			return nil, fmt.Errorf("ask for the size: %w", err)
 		}
 	}
-	content, size, err := readTFTP(ctx, b.source(), server, name, false)
+	content, size, err := b.readTFTP(ctx, server, name, false)
 	if err != nil {
 		return nil, err
 	}

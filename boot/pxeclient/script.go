@@ -236,6 +236,6 @@ func (i *interpreter) fetch(ctx context.Context, ref string) (string, *url.URL, 
 	if err != nil {
 		return "", nil, fmt.Errorf("TFTP server: %w", err)
 	}
-	content, _, err := readTFTP(ctx, i.source(), netip.AddrPortFrom(server, uint16(i.TFTPPort)), strings.TrimPrefix(u.Path, "/"), false)
+	content, _, err := i.readTFTP(ctx, netip.AddrPortFrom(server, uint16(i.TFTPPort)), strings.TrimPrefix(u.Path, "/"), false)
 	return string(content), u, err
 }

@@ -61,24 +61,6 @@ func (b *boot) platform() string {
 	return "efi"
 }
 
-// expand replaces each ${name}, the innermost first, as iPXE does
-// (expand_settings in core/exec.c).
-func (s *settings) expand(text string) string {
-	for range maxExpansions {
-		end := strings.Index(text, "}")
-		for ; end >= 0; end = next(text, end) {
-			if start := strings.LastIndex(text[:end], "${"); start >= 0 {
-				text = text[:start] + s.fetch(text[start+2:end]) + text[end+1:]
-				break
-			}
-		}
-		if end < 0 || len(text) > maxLine {
-			break
-		}
-	}
-	return text
-}
-
 const (
 	// maxExpansions and maxLine bound what a hostile script can make of a value
 	// that contains itself.
@@ -86,15 +68,26 @@ const (
 	maxLine       = 64 << 10
 )
 
-func next(text string, end int) int {
-	if i := strings.Index(text[end+1:], "}"); i >= 0 {
-		return end + 1 + i
+// expand replaces each ${name}, the innermost first, as iPXE does
+// (expand_settings in core/exec.c).
+func (s *settings) expand(text string) string {
+	for range maxExpansions {
+		first := strings.Index(text, "${")
+		if first < 0 || len(text) > maxLine {
+			break
+		}
+		end := strings.Index(text[first:], "}")
+		if end < 0 {
+			break
+		}
+		end += first
+		start := strings.LastIndex(text[:end], "${")
+		text = text[:start] + s.fetch(text[start+2:end]) + text[end+1:]
 	}
-	return -1
+	return text
 }
 
 // fetch returns a setting's value in the form asked for, "" where there is none.
-// A "}" of an expanded value is not looked at again.
 func (s *settings) fetch(name string) string {
 	name, form, _ := strings.Cut(name, ":")
 	value := s.value(name)

@@ -28,7 +28,6 @@ const (
 	blockSize    = 1468 // an Ethernet frame's worth
 	smallBlock   = 512  // where the server knows no options
 	maxLoader    = 64 << 20
-	tftpWait     = time.Second
 	tftpAttempts = 6
 )
 
@@ -47,6 +46,7 @@ type transfer struct {
 	conn   *net.UDPConn
 	server netip.AddrPort // the port changes with the first answer (RFC 1350, section 4)
 	fixed  bool
+	wait   time.Duration
 	packet []byte // sent last
 	size   int64  // told by the server, or -1
 	block  int
@@ -54,14 +54,14 @@ type transfer struct {
 
 // readTFTP fetches a file as firmware does. With probe it only asks for the size
 // and aborts, as EDK2 does first; the content is then nil.
-func readTFTP(ctx context.Context, local netip.Addr, server netip.AddrPort, name string, probe bool) (content []byte, size int64, err error) {
-	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0)))
+func (b *boot) readTFTP(ctx context.Context, server netip.AddrPort, name string, probe bool) (content []byte, size int64, err error) {
+	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(b.source(), 0)))
 	if err != nil {
 		return nil, 0, err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
-	t := &transfer{conn: conn, server: server, size: -1, block: smallBlock}
+	t := &transfer{conn: conn, server: server, wait: b.Timeout / tftpAttempts, size: -1, block: smallBlock}
 	t.packet = request(name)
 	answer, err := t.roundTrip(ctx, func(op uint16, _ []byte) bool { return op == opOACK || op == opData })
 	if err != nil {
@@ -150,7 +150,7 @@ func (t *transfer) roundTrip(ctx context.Context, wanted func(op uint16, data []
 		if _, err := t.conn.WriteToUDPAddrPort(t.packet, t.server); err != nil {
 			return nil, err
 		}
-		if err := t.conn.SetReadDeadline(time.Now().Add(tftpWait)); err != nil {
+		if err := t.conn.SetReadDeadline(time.Now().Add(t.wait)); err != nil {
 			return nil, err
 		}
 		answer, err := t.receive(ctx, buffer, wanted)

@@ -1,0 +1,108 @@
+package pxeclient
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+)
+
+// offerOf builds an offer; yiaddr "" is a proxy's.
+func offerOf(yiaddr, siaddr string, options ...dhcpv4.Option) *dhcpv4.DHCPv4 {
+	packet := &dhcpv4.DHCPv4{OpCode: dhcpv4.OpcodeBootReply, YourIPAddr: net.ParseIP(yiaddr).To4(), ServerIPAddr: net.ParseIP(siaddr).To4(), Options: dhcpv4.OptionsFromList(options...)}
+	packet.UpdateOption(dhcpv4.OptMessageType(dhcpv4.MessageTypeOffer))
+	return packet
+}
+
+func vendor(text string) dhcpv4.Option {
+	return dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte(text))
+}
+
+func TestOffersAsFirmwareReadsThem(t *testing.T) {
+	id := dhcpv4.OptServerIdentifier(net.IPv4(10, 0, 2, 5))
+	pxe, web := dhcpv4.OptClassIdentifier("PXEClient"), dhcpv4.OptClassIdentifier("HTTPClient")
+	file := dhcpv4.OptBootFileName("ipxe.efi")
+	for _, c := range []struct {
+		name   string
+		fw     Firmware
+		packet *dhcpv4.DHCPv4
+		want   OfferKind
+		server string
+		file   string
+	}{
+		{"without option 54", UEFI, offerOf("", "10.0.2.5", pxe, file), Useless, "10.0.2.5", "ipxe.efi"},
+		{"option 54 of zero", UEFI, offerOf("", "10.0.2.5", dhcpv4.OptServerIdentifier(net.IPv4zero), pxe, file), Useless, "10.0.2.5", "ipxe.efi"},
+		{"without option 54, to iPXE", IPXE, offerOf("", "10.0.2.5", pxe, file), ProxyPXE10, "10.0.2.5", "ipxe.efi"},
+		{"overload out of range", UEFI, offerOf("", "10.0.2.5", id, pxe, file, dhcpv4.OptGeneric(dhcpv4.OptionOptionOverload, []byte{4})), Useless, "10.0.2.5", "ipxe.efi"},
+		{"proxy, no option 43", UEFI, offerOf("", "10.0.2.5", id, pxe, file), ProxyBINL, "10.0.2.5", "ipxe.efi"},
+		{"proxy, option 43", UEFI, offerOf("", "10.0.2.5", id, pxe, file, vendor("\x06\x01\x08\xff")), ProxyPXE10, "10.0.2.5", "ipxe.efi"},
+		{"proxy, an option 43 without boot servers", UEFI, offerOf("", "10.0.2.5", id, pxe, file, vendor("\x47\x04\x00\x00\x00\x00\xff")), ProxyBINL, "10.0.2.5", "ipxe.efi"},
+		{"proxy, a boot server list", UEFI, offerOf("", "10.0.2.5", id, pxe, file, vendor("\x06\x01\x08\x08\x07\x80\x00\x01\x0a\x00\x02\x09\xff")), ProxyPXE10, "10.0.2.9", "ipxe.efi"},
+		{"proxy, siaddr 0", UEFI, offerOf("", "", id, pxe, file, vendor("\x06\x01\x08\xff")), ProxyPXE10, "10.0.2.5", "ipxe.efi"},
+		{"the site's server, plain", UEFI, offerOf("10.0.2.141", "", id), DHCPOnly, "10.0.2.5", ""},
+		{"the site's server, option 60", UEFI, offerOf("10.0.2.141", "", id, pxe), DHCPBINL, "10.0.2.5", ""},
+		{"the site's server, option 60 and 43", UEFI, offerOf("10.0.2.141", "10.0.2.1", id, pxe, file, vendor("\x06\x01\x08\xff")), DHCPPXE10, "10.0.2.1", "ipxe.efi"},
+		{"nothing", UEFI, offerOf("", "", id), Useless, "10.0.2.5", ""},
+		{"HTTP Boot", UEFIHTTP, offerOf("", "10.0.2.5", id, web, dhcpv4.OptBootFileName("http://10.0.2.5/x.efi")), BootURL, "10.0.2.5", "http://10.0.2.5/x.efi"},
+		{"HTTP Boot without a URL", UEFIHTTP, offerOf("", "10.0.2.5", id, web, file), Useless, "10.0.2.5", "ipxe.efi"},
+		{"HTTP Boot, offered PXE", UEFIHTTP, offerOf("", "10.0.2.5", id, pxe, file), Useless, "10.0.2.5", "ipxe.efi"},
+		{"iPXE, no file", IPXE, offerOf("", "10.0.2.5", id, pxe), ProxyBINL, "10.0.2.5", ""},
+	} {
+		got := read(c.fw, c.packet, netip.MustParseAddrPort("10.0.2.5:67"))
+		if got.Kind != c.want || got.Server.String() != c.server || got.File != c.file || got.Why == "" {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+	}
+}
+
+func TestWhichOfferWins(t *testing.T) {
+	of := func(kind OfferKind, address bool, file string) Offer {
+		o := Offer{Kind: kind, Server: netip.MustParseAddr("10.0.2.5"), File: file}
+		if address {
+			o.Address = netip.MustParseAddr("10.0.2.141")
+		}
+		return o
+	}
+	var (
+		plain, named        = of(DHCPOnly, true, ""), of(DHCPOnly, true, "site.efi")
+		proxyBINL, proxyPXE = of(ProxyBINL, false, ""), of(ProxyPXE10, false, "a.efi")
+		siteBINL, sitePXE   = of(DHCPBINL, true, ""), of(DHCPPXE10, true, "b.efi")
+		fileless, unwelcome = of(ProxyPXE10, false, ""), of(Useless, false, "x")
+		nobody              OfferKind
+	)
+	for _, c := range []struct {
+		name   string
+		offers []Offer
+		leased bool
+		want   OfferKind
+	}{
+		{"none", nil, true, nobody},
+		{"a proxy but no address", []Offer{proxyBINL, proxyPXE}, false, nobody},
+		{"a proxy and a lease", []Offer{proxyBINL}, true, ProxyBINL},
+		{"a proxy and an address", []Offer{plain, proxyBINL}, false, ProxyBINL},
+		{"the site's option 60 beats a two-phase proxy", []Offer{proxyBINL, siteBINL}, false, DHCPBINL},
+		{"a one-phase proxy beats the site's option 60", []Offer{siteBINL, proxyPXE}, false, ProxyPXE10},
+		{"the site's one-phase offer beats all", []Offer{proxyPXE, siteBINL, sitePXE}, false, DHCPPXE10},
+		{"a proxy beats the site's file name", []Offer{named, proxyBINL}, false, ProxyBINL},
+		{"the site's file name alone", []Offer{named}, false, DHCPOnly},
+		{"an address alone", []Offer{plain}, false, nobody},
+		{"one phase without a file", []Offer{plain, fileless}, false, nobody},
+		{"dropped ones", []Offer{plain, unwelcome}, false, nobody},
+	} {
+		if got, found := choose(c.offers, c.leased); got.Kind != c.want || found != (c.want != nobody) {
+			t.Errorf("%s: %q wins", c.name, got.Kind)
+		}
+	}
+}
+
+func TestNobodyIsNamed(t *testing.T) {
+	if got := describe(nil); got != "nobody answered" {
+		t.Error(got)
+	}
+	two := describe([]Offer{{Kind: Useless, Why: "b", From: netip.MustParseAddrPort("10.0.0.2:67")}, {Kind: DHCPOnly, Why: "a", From: netip.MustParseAddrPort("10.0.0.1:67")}, {Kind: DHCPOnly, Why: "a", From: netip.MustParseAddrPort("10.0.0.1:67")}})
+	if two != "10.0.0.1 dhcp-only: a; 10.0.0.2 not accepted: b" || strings.Count(two, "10.0.0.1") != 1 {
+		t.Error(two)
+	}
+}
