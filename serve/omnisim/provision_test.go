@@ -64,6 +64,7 @@ func TestJoinTokens(t *testing.T) {
 		"signed with the wrong secret": {"00000000-0000-4000-8000-000000000006", token(t, common, jointoken.Version2, provider), codes.PermissionDenied, false},
 		"of an unknown provider":       {"00000000-0000-4000-8000-000000000007", token(t, common, jointoken.Version1, "other"), codes.PermissionDenied, false},
 		"of a provider without secret": {"00000000-0000-4000-8000-000000000008", token(t, "", jointoken.Version2, "other"), codes.PermissionDenied, false},
+		"of nobody":                    {"00000000-0000-4000-8000-000000000009", token(t, "", jointoken.Version2, ""), codes.PermissionDenied, false},
 		"for no machine":               {"not-a-uuid", token(t, own, jointoken.Version2, provider), codes.InvalidArgument, false},
 	} {
 		err := provision(t, host, &pb.ProvisionRequest{NodeUuid: row.id, JoinToken: &row.token})

@@ -81,15 +81,23 @@ func (s *Server) publishVersion() error {
 	return errors.Join(features, version, talos)
 }
 
+// publishDefinitions defines the types that some account may touch.
 func (s *Server) publishDefinitions() error {
+	user, provider := userTable(RoleOperator), providerTable()
+
 	for _, res := range registry.Resources {
+		typ := res.ResourceDefinition().Type
+		if user[typ].level == nothing && provider[typ].level == nothing {
+			continue
+		}
+
 		definition, err := meta.NewResourceDefinition(res.ResourceDefinition())
 		if err != nil {
 			return err
 		}
 
 		if err := s.store.state.Create(s.ctx, definition); err != nil {
-			return fmt.Errorf("define %s: %w", res.ResourceDefinition().Type, err)
+			return fmt.Errorf("define %s: %w", typ, err)
 		}
 	}
 

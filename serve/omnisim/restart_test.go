@@ -103,6 +103,42 @@ func checkFact(t *testing.T, st state.State, want *ownFact) {
 	}
 }
 
+// TestBookmarkOfAnotherRun: a watch cannot go on across a restart, not even
+// where the new run has had as many events as the old one.
+func TestBookmarkOfAnotherRun(t *testing.T) {
+	cfg := omnisim.Config{Dir: t.TempDir()}
+	sim, st := ready(t, cfg, machineA)
+	kind := infra.NewMachine("").Metadata()
+	events := make(chan state.Event)
+
+	if err := st.WatchKind(limited(t), kind, events, state.WithBootstrapBookmark(true)); err != nil {
+		t.Fatal(err)
+	}
+
+	bookmark := next(t, events).Bookmark
+
+	if err := st.WatchKind(limited(t), kind, make(chan state.Event), state.WithKindStartFromBookmark(bookmark)); err != nil {
+		t.Errorf("in its own run the bookmark fails: %v", err)
+	}
+
+	if err := sim.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	again := start(t, cfg)
+
+	for range 20 {
+		if err := again.InstallEvent(machineA); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	err := asProvider(t, again).WatchKind(limited(t), kind, make(chan state.Event), state.WithKindStartFromBookmark(bookmark))
+	if !state.IsInvalidWatchBookmarkError(err) {
+		t.Errorf("in the next run: %v, want an invalid bookmark", err)
+	}
+}
+
 // TestLocked: the second server on a state says so instead of waiting for ever.
 func TestLocked(t *testing.T) {
 	cfg := omnisim.Config{Dir: t.TempDir()}
@@ -156,10 +192,18 @@ func TestAway(t *testing.T) {
 
 // TestSilent: a silent server still takes connections and never answers.
 func TestSilent(t *testing.T) {
-	sim, st := ready(t, omnisim.Config{}, machineA)
-	ptr := infra.NewMachine(machineA).Metadata()
+	sim, st := ready(t, omnisim.Config{})
+
+	events := make(chan state.Event)
+	if err := st.WatchKind(limited(t), infra.NewProviderStatus(provider).Metadata(), events); err != nil {
+		t.Fatal(err)
+	}
 
 	sim.SetSilent(true)
+
+	if err := sim.State().Destroy(limited(t), infra.NewProviderStatus(provider).Metadata()); err != nil {
+		t.Fatal(err)
+	}
 
 	host, err := url.Parse(sim.Endpoint())
 	if err != nil {
@@ -177,22 +221,28 @@ func TestSilent(t *testing.T) {
 
 	answered := make(chan error, 1)
 
-	go func() {
-		_, err := st.Get(limited(t), ptr)
-		answered <- err
-	}()
+	ctx, health := limited(t), infra.NewProviderHealthStatus(provider)
+
+	go func() { answered <- st.Create(ctx, health) }()
 
 	select {
 	case err := <-answered:
 		t.Errorf("a silent server answered: %v", err)
-	case <-time.After(100 * time.Millisecond): // it has answered within 1 ms before
+	case <-events:
+		t.Error("a silent server told of a change")
+	case <-time.After(100 * time.Millisecond): // it otherwise answers within 1 ms
 	}
+
+	_, err = sim.State().Get(ctx, health.Metadata())
+	wantCode(t, "what was asked meanwhile", err, codes.NotFound)
 
 	sim.SetSilent(false)
 
 	if err := <-answered; err != nil {
 		t.Errorf("when it speaks again: %v", err)
 	}
+
+	next(t, events)
 }
 
 // TestLinkDeletedByOperator goes the way of omnictl delete link.

@@ -189,11 +189,12 @@ func ready(t *testing.T, cfg omnisim.Config, machines ...string) (*omnisim.Serve
 func await[T resource.Resource](t *testing.T, st state.State, ptr resource.Pointer, so func(T) bool) T {
 	t.Helper()
 
-	res, err := safe.StateWatchFor[T](limited(t), st, ptr, state.WithCondition(func(r resource.Resource) (bool, error) {
-		got, ok := r.(T)
+	res, err := safe.StateWatchFor[T](limited(t), st, ptr, state.WithEventTypes(state.Created, state.Updated),
+		state.WithCondition(func(r resource.Resource) (bool, error) {
+			got, ok := r.(T)
 
-		return ok && so(got), nil
-	}))
+			return ok && so(got), nil
+		}))
 	if err != nil {
 		t.Fatalf("%s did not become so: %v", ptr, err)
 	}

@@ -238,7 +238,7 @@ func (c *Client) Remove(ctx context.Context, id string) error {
 	switch kind := kindOf(ctx, err); {
 	case err == nil, kind == ErrNotFound:
 		return nil
-	case kind == ErrUnreachable && ctx.Err() != nil:
+	case kind == ErrUnreachable && (ctx.Err() != nil || status.Code(err) == codes.DeadlineExceeded):
 		return &Error{Act: "remove", Machine: id, Kind: ErrPending, Cause: errors.New("its provider has not released it yet")}
 	default:
 		return c.fail(ctx, "remove", id, err)

@@ -166,6 +166,7 @@ func becomes(t *testing.T, sim *omnisim.Server, so func(*infra.Machine) bool) {
 	t.Helper()
 
 	_, err := safe.StateWatchFor[*infra.Machine](limited(t), sim.State(), infra.NewMachine(machineA).Metadata(),
+		state.WithEventTypes(state.Created, state.Updated),
 		state.WithCondition(func(r resource.Resource) (bool, error) {
 			m, ok := r.(*infra.Machine)
 
@@ -381,7 +382,7 @@ func TestRemove(t *testing.T) {
 	wantKind(t, "remove an unknown machine", c.Remove(limited(t), unknown), operator.ErrNotFound)
 	must(t, "hold", sim.State().AddFinalizer(limited(t), ptr, "bare-metal.WipeStatusController"))
 
-	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 
 	wantKind(t, "remove a held machine", c.Remove(short, machineA), operator.ErrPending)
