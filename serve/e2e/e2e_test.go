@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,13 +42,14 @@ func TestFromNetworkBootToReady(t *testing.T) {
 	eventually(t, "the machine's agent is connected, and the machine pending in Omni", 150*time.Second, func(ctx context.Context) error {
 		return errors.Join(agentConnected(ctx, serve), acceptanceIs(omni, specs.InfraMachineConfigSpec_PENDING))
 	})
+	checkSteps(t, serve)
 	s.checkUntouched(t)
 
 	if err := omni.Accept(machineID); err != nil {
 		t.Fatal(err)
 	}
 
-	eventually(t, "the machine is accepted, ready to use and reported off", 60*time.Second, func(context.Context) error {
+	eventually(t, "the machine is accepted, ready to use and reported off", 120*time.Second, func(context.Context) error {
 		return errors.Join(acceptanceIs(omni, specs.InfraMachineConfigSpec_ACCEPTED), readyAndOff(omni))
 	})
 	s.checkReady(t, omni)
@@ -208,6 +210,37 @@ func readyAndOff(omni *omnisim.Server) error {
 	}
 
 	return nil
+}
+
+// checkSteps reads in serve's own events how the machine booted: by the firmware's
+// PXE stack in two phases, with nothing left out.
+func checkSteps(t *testing.T, serve *localapi.Client) {
+	t.Helper()
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+
+	want := []string{"discover", "request", "loader", "script", "kernel", "initrd"}
+
+	var steps []string
+
+	for event, err := range serve.Events(ctx, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if slices.Contains(want, event.Type) && !slices.Contains(steps, event.Type) {
+			steps = append(steps, event.Type)
+		}
+
+		if len(steps) == len(want) {
+			break
+		}
+	}
+
+	if !slices.Equal(steps, want) {
+		t.Errorf("the steps of the boot are %v, not %v", steps, want)
+	}
 }
 
 // checkUntouched holds of a machine that nobody accepted: its disk is as it was,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -23,24 +24,33 @@ func (decider) Decide(context.Context, boot.Machine) (boot.Decision, error) {
 	return boot.Decision{Kind: boot.Agent, Reason: "far enough", Kernel: "http://" + providerAddr + "/kernel", Initrd: "http://" + providerAddr + "/initrd"}, nil
 }
 
-// TestFirmwareTakesTheOffer lets EDK2's PXE stack choose: whatever the site's
-// own DHCP server says, it must load our iPXE and ask for our script.
+// withoutPXE leaves HTTP boot to EDK2.
+const withoutPXE = "-fw_cfg name=opt/org.tianocore/IPv4PXESupport,string=n -fw_cfg name=opt/org.tianocore/IPv6PXESupport,string=n"
+
+// TestFirmwareTakesTheOffer lets other ways of booting than the story's, which
+// is EDK2's PXE stack in two phases, get to our script.
 func TestFirmwareTakesTheOffer(t *testing.T) {
 	for _, test := range []struct {
-		name  string
-		style boot.Style
-		site  []string
-		steps []boot.EventType
+		name     string
+		style    boot.Style
+		firmware string // for qemu.sh
+		steps    []boot.EventType
 	}{
-		{"in two phases", boot.StyleBINL, nil, []boot.EventType{boot.EventDiscover, boot.EventRequest, boot.EventLoader, boot.EventScript}},
-		{"in one phase", boot.StylePXE10, nil, []boot.EventType{boot.EventDiscover, boot.EventLoader, boot.EventScript}},
+		{"PXE in one phase", boot.StylePXE10, "", []boot.EventType{boot.EventDiscover, boot.EventLoader, boot.EventScript}},
+		{"HTTP boot", boot.StyleAuto, "options='" + withoutPXE + "'", []boot.EventType{boot.EventDiscover, boot.EventLoader, boot.EventScript}},
+		{"iPXE in the NIC", boot.StyleAuto, "rom=efi-virtio.rom", []boot.EventType{boot.EventDiscover, boot.EventScript}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := newSite(t, test.site...)
+			s := newSite(t)
 			s.newMachine(t)
+
+			if err := os.WriteFile(s.path("firmware"), []byte(test.firmware), 0o644); err != nil {
+				t.Fatal(err)
+			}
+
 			seen := startBoot(t, boot.Config{Style: test.style})
 			s.boot(t)
-			eventually(t, "iPXE has asked for its script", 60*time.Second, func(context.Context) error {
+			eventually(t, "iPXE has asked for its script", 120*time.Second, func(context.Context) error {
 				if steps := seen.steps(); !slices.Equal(steps, test.steps) {
 					return fmt.Errorf("the steps are %v, not %v; events:\n%s", steps, test.steps, seen)
 				}

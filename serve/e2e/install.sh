@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-packages="qemu-system-x86 ovmf openipmi ipmitool dnsmasq-base iproute2 kmod cpio tshark"
+packages="qemu-system-x86 ovmf ipxe-qemu openipmi ipmitool dnsmasq-base iproute2 kmod cpio tshark"
 [ "$(id -u)" = 0 ] || { echo "install.sh: needs root to install packages" >&2; exit 1; }
 command -v apt-get >/dev/null || { echo "install.sh: needs a Debian system (apt-get is missing)" >&2; exit 1; }
 
