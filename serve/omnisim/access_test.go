@@ -260,6 +260,28 @@ func TestScope(t *testing.T) {
 	}
 
 	watchScope(t, sim, st)
+	watchAggregated(t, st)
+}
+
+// watchAggregated is the form of watch that the controller runtime uses.
+func watchAggregated(t *testing.T, st state.State) {
+	t.Helper()
+
+	events := make(chan []state.Event)
+	kind := infra.NewMachineStatus("").Metadata()
+
+	if err := st.WatchKindAggregated(limited(t), kind, events, state.WithBootstrapContents(true)); err != nil {
+		t.Fatal(err)
+	}
+
+	select {
+	case got := <-events:
+		if len(got) != 2 || got[0].Type != state.Created || got[0].Resource.Metadata().ID() != machineA || got[1].Type != state.Bootstrapped {
+			t.Errorf("the aggregated watch begins with %v", got)
+		}
+	case <-limited(t).Done():
+		t.Error("no event")
+	}
 }
 
 // watchScope: changes of somebody else's object reach no watch.

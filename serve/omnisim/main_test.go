@@ -1,0 +1,10 @@
+package omnisim_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// TestMain: a closed server leaves no goroutine behind.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
