@@ -103,7 +103,7 @@ func (c *Controller) noteAsked(m Machine, asker boot.Machine) {
 	}
 
 	l := c.live(m.ID)
-	l.boot = b
+	l.boot, l.serial = b, asker.Serial
 	c.byMAC[asker.MAC] = m.ID
 	delete(c.recent, m.ID)
 	c.mu.Unlock()
@@ -116,22 +116,16 @@ func (c *Controller) noteAsked(m Machine, asker boot.Machine) {
 // seen for the id, over restarts: cheap boards share ids, and a wipe could hit
 // the wrong machine.
 func (c *Controller) checkBoard(id string, b bootState, serial string) {
-	first := c.store.seen(id, b)
+	before := c.store.machine(id).Distrust
 
-	if first == "" || serial == "" || first == serial {
-		return
+	distrust, err := c.store.seen(id, b, serial)
+	if err != nil {
+		c.log.Warn("state is not kept over a restart", "error", err)
 	}
 
-	c.mu.Lock()
-	l := c.live(id)
-	news := l.distrustBoard == ""
-	l.distrustBoard = "its id is reported by boards with the serial numbers " + first + " and " + serial
-	text := l.distrustBoard
-	c.mu.Unlock()
-
-	if news {
-		c.log.Warn("machine held", "machine_id", id, "reason", text)
-		c.observe(id, "held", "held", text)
+	if distrust != before {
+		c.log.Warn("machine held", "machine_id", id, "reason", distrust)
+		c.observe(id, "held", "held", distrust)
 	}
 }
 

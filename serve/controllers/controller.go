@@ -229,14 +229,14 @@ func (c *Controller) facts(m Machine) policy.Facts {
 	connected := c.cfg.Agents.Connected(m.ID)
 	older, newer, conflict := c.cfg.Agents.Conflict(m.ID)
 	idle := c.lease.idle()
-	first := c.store.machine(m.ID)
+	kept := c.store.machine(m.ID)
 
 	f := m.facts()
 	f.Complete = c.known.Complete()
 	f.Stale = f.Complete && c.known.Age() >= c.cfg.MaxStaleness
 	f.Idle = idle
 	f.Placeholder = boot.Placeholder(m.ID)
-	f.SnapshotInstalled = first.Installed
+	f.SnapshotInstalled = kept.Installed
 	f.AgentConnected = connected
 
 	c.mu.Lock()
@@ -254,8 +254,8 @@ func (c *Controller) facts(m Machine) policy.Facts {
 	switch {
 	case conflict:
 		f.Distrust = "agents at " + older.String() + " and " + newer.String() + " both answer for it"
-	case l.distrustBoard != "":
-		f.Distrust = l.distrustBoard
+	case kept.Distrust != "":
+		f.Distrust = kept.Distrust
 	case l.distrustBMC != "":
 		f.Distrust = l.distrustBMC
 	}

@@ -69,7 +69,7 @@ func (l *lease) foreign() string {
 	}
 
 	at := health.TypedSpec().Value.LastHeartbeatTimestamp.AsTime()
-	if at.Equal(l.c.store.heartbeat()) || time.Since(at) >= heartbeatValid {
+	if l.c.store.ownHeartbeat(at) || time.Since(at) >= heartbeatValid {
 		return ""
 	}
 

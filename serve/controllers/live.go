@@ -22,9 +22,7 @@ type live struct {
 	bmcErr    string
 	// distrustBMC is why acts through the stored BMC access would be wrong.
 	distrustBMC string
-	// distrustBoard is why the machine's id may be shared by two boards.
-	distrustBoard string
-	protocol      power.Protocol
+	protocol    power.Protocol
 
 	// agentGoneAt is since when no agent is connected; zero while one is.
 	agentGoneAt time.Time
@@ -40,8 +38,9 @@ type live struct {
 	// backoffs of acts that failed, by act.
 	backoffs map[policy.Act]backoff
 
-	// boot is what the machine last asked for.
-	boot bootState
+	// boot is what the machine last asked for, serial what it then told.
+	boot   bootState
+	serial string
 
 	bmc      power.BMC
 	bmcSpec  string // of the access that bmc was opened with

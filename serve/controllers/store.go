@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,9 +30,9 @@ type store struct {
 type stored struct {
 	// Holder is who we are, for the lease.
 	Holder string `json:"holder"`
-	// Heartbeat is the last one that we sent, so that a restart does not take it
-	// for another provider's.
-	Heartbeat time.Time `json:"heartbeat,omitzero"`
+	// Heartbeats are the last that we sent, or were about to when we were killed:
+	// a restart does not take them for another provider's.
+	Heartbeats []time.Time `json:"heartbeats,omitempty"`
 	// Machines is the snapshot, by id.
 	Machines map[string]storedMachine `json:"machines"`
 }
@@ -39,8 +40,9 @@ type stored struct {
 // storedMachine is what is kept of one machine.
 type storedMachine struct {
 	Installed bool      `json:"installed"`
-	Serial    string    `json:"serial,omitempty"`
-	Address   string    `json:"address,omitempty"` // that asked for its script last
+	Serial    string    `json:"serial,omitempty"`   // as first seen
+	Distrust  string    `json:"distrust,omitempty"` // why its id may be shared by two boards
+	Address   string    `json:"address,omitempty"`  // that asked for its script last
 	FirstSeen time.Time `json:"firstSeen,omitzero"`
 }
 
@@ -172,10 +174,11 @@ func (s *store) machine(id string) storedMachine {
 	return s.data.Machines[id]
 }
 
-// seen notes a machine's board and returns the serial number first seen for it.
-func (s *store) seen(id string, b bootState) string {
+// seen notes a machine's board and returns why the machine is not to be trusted:
+// the first reason stays until the operator lifts it. What is new is on disk when
+// seen returns.
+func (s *store) seen(id string, b bootState, serial string) (distrust string, err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 
 	kept := s.data.Machines[id]
 	before := kept
@@ -188,11 +191,16 @@ func (s *store) seen(id string, b bootState) string {
 		kept.FirstSeen = b.firstSeen
 	}
 
+	if kept.Distrust == "" && serial != "" && kept.Serial != "" && serial != kept.Serial {
+		kept.Distrust = "its id is reported by boards with the serial numbers " + kept.Serial + " and " + serial
+	}
+
 	kept.Address = b.addr
 	s.data.Machines[id] = kept
 	s.dirty = s.dirty || kept != before
+	s.mu.Unlock()
 
-	return kept.Serial
+	return kept.Distrust, s.save()
 }
 
 // forget drops a machine that is no more.
@@ -213,30 +221,36 @@ func (s *store) holder() string {
 	return s.data.Holder
 }
 
-// heartbeat returns the last heartbeat that we, or our last run, sent.
-func (s *store) heartbeat() time.Time {
+// ownHeartbeat tells whether we, or our last run, sent the heartbeat.
+func (s *store) ownHeartbeat(at time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	return s.data.Heartbeat
+	return slices.ContainsFunc(s.data.Heartbeats, at.Equal)
 }
 
 // beat notes a heartbeat on disk before it is sent.
 func (s *store) beat(at time.Time) error {
+	const kept = 4
+
 	s.mu.Lock()
-	s.data.Heartbeat, s.dirty = at, true
+	s.data.Heartbeats = append(s.data.Heartbeats, at)
+	s.data.Heartbeats = s.data.Heartbeats[max(0, len(s.data.Heartbeats)-kept):]
+	s.dirty = true
 	s.mu.Unlock()
 
 	return s.save()
 }
 
-// setSerial takes a board for the right one of its id.
-func (s *store) setSerial(id, serial string) {
+// trust takes the board with this serial number for the right one of the id.
+func (s *store) trust(id, serial string) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 
 	kept := s.data.Machines[id]
-	kept.Serial = serial
+	kept.Serial, kept.Distrust = serial, ""
 	s.data.Machines[id] = kept
 	s.dirty = true
+	s.mu.Unlock()
+
+	return s.save()
 }

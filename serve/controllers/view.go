@@ -191,11 +191,14 @@ func (c *Controller) Release(ctx context.Context, id, reason, by string) error {
 
 	c.mu.Lock()
 	l := c.live(id)
-	serial := l.boot.serial
-	l.distrustBoard, l.distrustBMC = "", ""
+	serial := l.serial
+	l.distrustBMC = ""
 	c.mu.Unlock()
 
-	c.store.setSerial(id, serial)
+	if err := c.store.trust(id, serial); err != nil {
+		return fmt.Errorf("%s: %w", ShortID(id), err)
+	}
+
 	c.log.Info("hold released", "machine_id", id, "reason", reason, "by", by)
 	c.observe(id, "held", "released by "+by, reason)
 	c.Enqueue(id)

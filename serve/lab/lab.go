@@ -30,6 +30,9 @@ type Config struct {
 	// Machines is their number, 3; at most 1,000. The first has a Redfish BMC, the
 	// others IPMI.
 	Machines int
+	// Subnet keeps the addresses of labs that run at once apart: the BMCs of lab n
+	// are at 127.77.4n.1 and on; 0 to 63.
+	Subnet int
 	// Seed makes the machines' ids; the same seed gives the same ids.
 	Seed uint64
 	// Faults maps machine names to faults of their BMCs (see bmcsim.KnownFaults).
@@ -122,6 +125,10 @@ func Start(ctx context.Context, cfg Config) (*Lab, error) {
 func (c Config) validate() error {
 	if c.Machines < 1 || c.Machines > 1000 {
 		return fmt.Errorf("%d machines: want 1 to 1000", c.Machines)
+	}
+
+	if c.Subnet < 0 || c.Subnet > 63 {
+		return fmt.Errorf("subnet %d: want 0 to 63", c.Subnet)
 	}
 
 	known := bmcsim.KnownFaults()

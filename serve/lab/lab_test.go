@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,9 +30,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// subnets counts the labs, which run at once.
+var subnets atomic.Int32
+
 // start runs a lab for the test and shows serve's log if the test fails.
 func start(t *testing.T, cfg lab.Config) *lab.Lab {
 	t.Helper()
+	t.Parallel()
+
+	cfg.Subnet = int(subnets.Add(1))
 
 	exe, err := os.Executable()
 	if err != nil {
@@ -74,8 +81,14 @@ func start(t *testing.T, cfg lab.Config) *lab.Lab {
 // eventually waits until ok, which says what it waits for.
 func eventually(t *testing.T, l *lab.Lab, what string, ok func() bool) {
 	t.Helper()
+	within(t, l, 30*time.Second, what, ok)
+}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+// within is eventually with a bound of its own.
+func within(t *testing.T, l *lab.Lab, bound time.Duration, what string, ok func() bool) {
+	t.Helper()
+
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	defer cancel()
 
 	for !ok() {
@@ -83,7 +96,13 @@ func eventually(t *testing.T, l *lab.Lab, what string, ok func() bool) {
 		case <-ctx.Done():
 			for _, m := range l.Machines() {
 				status, err := l.Status(m)
-				t.Logf("%s: %v %v, acts %v, wipes %d", m.Name, status, err, kinds(m), len(m.Wipes()))
+				if err != nil {
+					t.Log(err)
+
+					continue
+				}
+
+				t.Logf("%s: %v, acts %v, wipes %d", m.Name, status.TypedSpec().Value, kinds(m), len(m.Wipes()))
 			}
 
 			t.Fatalf("never: %s", what)

@@ -57,14 +57,14 @@ func newMachine(l *Lab, i int, rnd *rand.Rand) (*Machine, error) {
 		Serial:  fmt.Sprintf("LAB%06d", i),
 		Redfish: i == 1,
 		lab:     l,
-		local:   address(78, i),
+		local:   l.address(78, i),
 		log:     l.log.With("machine", fmt.Sprintf("r1n%02d", i)),
 	}
 
 	cfg := bmcsim.Config{
 		UUID: m.UUID, Vendor: "Lab", Model: "Pizza Box", Serial: m.Serial,
 		Users:    map[string]string{bmcUser: l.bmcPassword.Reveal()},
-		ListenIP: address(77, i), IPMIPort: bmcsim.PortOff, RedfishPort: bmcsim.PortOff,
+		ListenIP: l.address(77, i), IPMIPort: bmcsim.PortOff, RedfishPort: bmcsim.PortOff,
 		Machine: m, Log: m.log,
 	}
 
@@ -81,8 +81,8 @@ func newMachine(l *Lab, i int, rnd *rand.Rand) (*Machine, error) {
 
 // address is the i-th loopback address of a block: 127.77.x.y are the BMCs',
 // 127.78.x.y the machines'.
-func address(block byte, i int) netip.Addr {
-	return netip.AddrFrom4([4]byte{127, block, byte(i >> 8), byte(i)}) //nolint:gosec // at most 65,535 machines
+func (l *Lab) address(block byte, i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{127, block, byte(4*l.cfg.Subnet + i>>8), byte(i)}) //nolint:gosec // at most 1,000 machines
 }
 
 type randReader struct{ *rand.Rand }

@@ -1,0 +1,330 @@
+package lab_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/state"
+
+	"github.com/bmctl/bmctl/power"
+	"github.com/bmctl/bmctl/power/bmcsim"
+	"github.com/bmctl/bmctl/serve/lab"
+	"github.com/bmctl/bmctl/serve/localapi"
+	"github.com/bmctl/bmctl/serve/resources"
+)
+
+// view is a machine as serve shows it.
+func view(t *testing.T, l *lab.Lab, m *lab.Machine) localapi.Machine {
+	t.Helper()
+
+	client := localapi.Dial(l.SocketPath())
+	defer client.Close()
+
+	v, err := client.Machine(t.Context(), m.UUID)
+	if err != nil {
+		return localapi.Machine{Reason: err.Error()}
+	}
+
+	return v
+}
+
+// script asks for a machine's boot script, as its firmware does.
+func script(t *testing.T, l *lab.Lab, m *lab.Machine, serial string) string {
+	t.Helper()
+
+	var base string
+
+	for _, v := range l.Environment("") {
+		if v.Name == "BMCTL_LAB_HTTP" {
+			base = v.Value
+		}
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		"http://"+base+"/ipxe/boot.ipxe?uuid="+m.UUID+"&mac="+m.MAC+"&serial="+serial+"&arch=x86_64", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close() //nolint:errcheck // read already
+
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return string(body)
+}
+
+func acceptAll(t *testing.T, l *lab.Lab) {
+	t.Helper()
+
+	for _, m := range l.Machines() {
+		eventually(t, l, m.Name+" pending", func() bool { return known(l, m) != nil })
+
+		if err := l.Omni().Accept(m.UUID); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func settled(t *testing.T, l *lab.Lab, m *lab.Machine) {
+	t.Helper()
+	eventually(t, l, m.Name+" ready and off", func() bool { return ready(l, m) && m.BMC.State() == power.StateOff })
+}
+
+// TestSilentBMC: a BMC that never answers delays no other machine, and its own
+// machine says what is wrong.
+func TestSilentBMC(t *testing.T) {
+	l := start(t, lab.Config{Speed: 4, MinRebootInterval: time.Second})
+	silent := l.Machines()[2]
+
+	eventually(t, l, "pending", func() bool { return known(l, silent) != nil })
+
+	if err := silent.BMC.SetFault(bmcsim.FaultSilent, true); err != nil {
+		t.Fatal(err)
+	}
+
+	acceptAll(t, l)
+	settled(t, l, l.Machines()[0])
+	settled(t, l, l.Machines()[1])
+
+	if ready(l, silent) || len(silent.Wipes()) != 0 {
+		t.Errorf("%s: ready %t, %d wipes, although its BMC never answered", silent.Name, ready(l, silent), len(silent.Wipes()))
+	}
+
+	eventually(t, l, "the silent machine's error is shown", func() bool {
+		v := view(t, l, silent)
+
+		return v.Status == localapi.StatusError && strings.Contains(v.Reason, "BMC access is not stored")
+	})
+
+	if err := silent.BMC.SetFault(bmcsim.FaultSilent, false); err != nil {
+		t.Fatal(err)
+	}
+
+	settled(t, l, silent)
+}
+
+// TestLostState: a machine in a cluster whose record is gone is held, boots its
+// own disk, and is in use again, unwiped, when the operator says so.
+func TestLostState(t *testing.T) {
+	l := start(t, lab.Config{Speed: 4, MinRebootInterval: time.Second, Machines: 2})
+	m := l.Machines()[1]
+
+	acceptAll(t, l)
+	settled(t, l, m)
+
+	if err := l.Omni().Allocate(m.UUID, "prod", "1.13.5", nil); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, l, "installed", m.Installed)
+	eventually(t, l, "running", func() bool { return view(t, l, m).Status == localapi.StatusRunning })
+	l.KillServe()
+
+	wipe := resources.NewWipeStatus("bare-metal", m.UUID)
+	if err := l.Omni().State().Destroy(t.Context(), wipe.Metadata(), state.WithDestroyOwner("bare-metal.WipeStatusController")); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := l.StartServe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, l, "held", func() bool { return view(t, l, m).Held != "" })
+
+	if s := script(t, l, m, m.Serial); !strings.Contains(s, "exit") || !strings.Contains(s, "held") {
+		t.Errorf("a held machine that is installed gets its disk, not:\n%s", s)
+	}
+
+	before := len(kinds(m))
+	client := localapi.Dial(l.SocketPath())
+
+	defer client.Close()
+
+	if err := client.Release(t.Context(), m.UUID, "it runs etcd"); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, l, "running again", func() bool { return view(t, l, m).Status == localapi.StatusRunning })
+
+	if len(m.Wipes()) != 1 || len(kinds(m)) != before {
+		t.Errorf("wiped %d times, acts %v: want one wipe of its first life and no act since", len(m.Wipes()), kinds(m))
+	}
+}
+
+// TestSharedUUID: a boot request with another serial number under the same id
+// holds the machine: a wipe could hit the wrong board.
+func TestSharedUUID(t *testing.T) {
+	l := start(t, lab.Config{Speed: 4, MinRebootInterval: time.Second, Machines: 1})
+	m := l.Machines()[0]
+
+	eventually(t, l, "pending", func() bool { return known(l, m) != nil })
+	eventually(t, l, "seen", func() bool { return view(t, l, m).Status == localapi.StatusPending })
+	script(t, l, m, m.Serial)
+	script(t, l, m, "OTHER1")
+
+	if err := l.Omni().Accept(m.UUID); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, l, "held", func() bool {
+		v := view(t, l, m)
+
+		return v.Status == localapi.StatusError && strings.Contains(v.Held, "OTHER1")
+	})
+
+	l.KillServe()
+
+	if err := l.StartServe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	script(t, l, m, "OTHER1")
+	eventually(t, l, "held after a restart as well", func() bool { return view(t, l, m).Held != "" })
+
+	if len(m.Wipes()) != 0 {
+		t.Error("it was wiped")
+	}
+
+	client := localapi.Dial(l.SocketPath())
+	defer client.Close()
+
+	if err := client.Release(t.Context(), m.UUID, "its board was replaced"); err != nil {
+		t.Fatal(err)
+	}
+
+	settled(t, l, m)
+}
+
+// TestOmniAway: without Omni at start no machine is decided upon, and it is told
+// so; when Omni goes later, installed machines still boot their disks.
+func TestOmniAway(t *testing.T) {
+	l := start(t, lab.Config{Speed: 4, MinRebootInterval: time.Second, Machines: 2, ServeFlags: []string{"--max-staleness=3s"}})
+	used, idle := l.Machines()[1], l.Machines()[0]
+
+	acceptAll(t, l)
+	settled(t, l, used)
+	settled(t, l, idle)
+
+	if err := l.Omni().Allocate(used.UUID, "prod", "1.13.5", nil); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, l, "running", func() bool { return view(t, l, used).Status == localapi.StatusRunning })
+	time.Sleep(1500 * time.Millisecond) // the snapshot is written every second
+	l.Omni().SetAway(true)
+
+	eventually(t, l, "stale: an idle machine waits", func() bool { return strings.Contains(script(t, l, idle, ""), "away too long") })
+
+	if s := script(t, l, used, ""); !strings.Contains(s, "installed by what is known") {
+		t.Errorf("an installed machine boots its disk while Omni is away, not:\n%s", s)
+	}
+
+	l.KillServe()
+
+	if err := l.StartServe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	if s := script(t, l, idle, ""); !strings.Contains(s, "not complete yet") || strings.Contains(s, "kernel") {
+		t.Errorf("before the first list a machine waits, and gets no agent mode:\n%s", s)
+	}
+
+	if s := script(t, l, used, ""); !strings.Contains(s, "installed when we last knew") {
+		t.Errorf("before the first list an installed machine boots its disk:\n%s", s)
+	}
+
+	acts := len(kinds(used)) + len(kinds(idle))
+
+	l.Omni().SetAway(false)
+	eventually(t, l, "decided again", func() bool { return strings.Contains(script(t, l, idle, ""), "not in a cluster") })
+
+	if now := len(kinds(used)) + len(kinds(idle)); now != acts {
+		t.Errorf("the BMCs saw %d acts while Omni was away and came back", now-acts)
+	}
+}
+
+// TestLease: a second serve of the same provider waits and says for whom.
+func TestLease(t *testing.T) {
+	l := start(t, lab.Config{Speed: 4, MinRebootInterval: time.Second, Machines: 1})
+	m := l.Machines()[0]
+	second, socket := secondServe(t, l)
+	defer end(t, second)
+
+	client := localapi.Dial(socket)
+	defer client.Close()
+
+	eventually(t, l, "the second serve waits for the first", func() bool {
+		h, err := client.Health(t.Context())
+
+		return err == nil && !h.Acting && strings.Contains(h.ActingReason, "holds the lease")
+	})
+
+	acceptAll(t, l)
+	settled(t, l, m)
+
+	l.KillServe()
+	within(t, l, time.Minute, "the second serve takes over when the lease ends", func() bool {
+		h, err := client.Health(t.Context())
+
+		return err == nil && h.Acting
+	})
+}
+
+// secondServe starts another serve of the lab's provider.
+func secondServe(t *testing.T, l *lab.Lab, flags ...string) (cmd *exec.Cmd, socket string) {
+	t.Helper()
+
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	dir, err := os.MkdirTemp("", "lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // a temporary folder
+
+	socket = filepath.Join(dir, "sock")
+	cmd = exec.Command(exe, append([]string{
+		"serve", "--api-listen-address=127.0.0.1", "--api-advertise-address=127.0.0.1", "--dhcp-proxy-iface-or-ip=127.0.0.1",
+		"--api-port=0", "--dhcp-port=0", "--pxe-port=0", "--tftp-port=0", "--metrics-address=",
+		"--state-dir=" + filepath.Join(dir, "state"), "--socket=" + socket,
+	}, flags...)...)
+	cmd.Env = append(os.Environ(), "OMNI_ENDPOINT="+l.Endpoint(), "OMNI_SERVICE_ACCOUNT_KEY="+l.Omni().ProviderKey())
+	cmd.Stderr = t.Output()
+
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+
+	return cmd, socket
+}
+
+func end(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+
+	if err := cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+
+	_ = cmd.Wait() // that it was killed is what it says
+}
