@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -123,22 +124,19 @@ func startBoot(t *testing.T, config boot.Config) *events {
 
 	web := &http.Server{Addr: providerAddr + ":80", Handler: server.Handler(), ReadHeaderTimeout: time.Minute}
 
-	ctx, cancel := context.WithCancel(context.Background())
-
 	var group sync.WaitGroup
 
 	group.Go(func() {
-		if err := server.Run(ctx); err != nil {
+		if err := server.Run(t.Context()); err != nil {
 			t.Error(err)
 		}
 	})
 	group.Go(func() {
-		if err := web.ListenAndServe(); err != http.ErrServerClosed {
+		if err := web.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)
 		}
 	})
 	t.Cleanup(func() {
-		cancel()
 		web.Close() //nolint:errcheck // ends it
 		group.Wait()
 	})
