@@ -20,6 +20,7 @@ const interfacesFresh = 10 * time.Second
 type iface struct {
 	name     string
 	loopback bool
+	mtu      int
 	addrs    []netip.Addr
 }
 
@@ -68,6 +69,23 @@ func (i *interfaces) local(control *ipv4.ControlMessage) net.IP {
 	return nil
 }
 
+// mtu returns that of the interface that a packet came in by, 0 if unknown.
+func (i *interfaces) mtu(control *ipv4.ControlMessage) int {
+	if control == nil {
+		return 0
+	}
+	return i.get(control.IfIndex).mtu
+}
+
+// replyFrom sends an answer out of the interface that the packet came in by, and
+// from the address that it was sent to: firmware compares.
+func (i *interfaces) replyFrom(received *ipv4.ControlMessage) *ipv4.ControlMessage {
+	if received == nil {
+		return nil
+	}
+	return &ipv4.ControlMessage{IfIndex: received.IfIndex, Src: i.local(received)}
+}
+
 func listInterfaces() (map[int]iface, error) {
 	list, err := net.Interfaces()
 	if err != nil {
@@ -79,7 +97,7 @@ func listInterfaces() (map[int]iface, error) {
 		if err != nil {
 			return nil, err
 		}
-		byIndex[link.Index] = iface{name: link.Name, loopback: link.Flags&net.FlagLoopback != 0, addrs: ipv4Addrs(addrs)}
+		byIndex[link.Index] = iface{name: link.Name, mtu: link.MTU, loopback: link.Flags&net.FlagLoopback != 0, addrs: ipv4Addrs(addrs)}
 	}
 	return byIndex, nil
 }

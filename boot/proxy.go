@@ -122,7 +122,7 @@ func (p *proxy) answer(request *dhcpv4.DHCPv4, c client, control *ipv4.ControlMe
 		p.server.recorder.ignored(event, fmt.Sprintf("%q is longer than the %d bytes of a boot file name", a.file, maxFileName))
 		return
 	}
-	packet := outgoing{data: reply(request, c, a).ToBytes(), control: p.replyFrom(control), to: destination(request, source)}
+	packet := outgoing{data: reply(request, c, a).ToBytes(), control: p.server.interfaces.replyFrom(control), to: destination(request, source)}
 	if delay := p.server.config.DHCPReplyDelay; delay > 0 {
 		select {
 		case p.later <- delayed{packet, time.Now().Add(delay)}:
@@ -182,13 +182,4 @@ func (p *proxy) send(o outgoing) error {
 		return fmt.Errorf("send an answer to %s: %w", o.to, err)
 	}
 	return nil
-}
-
-// replyFrom sends an answer out of the interface that the packet came in by, and
-// from the address that it was sent to: firmware compares.
-func (p *proxy) replyFrom(received *ipv4.ControlMessage) *ipv4.ControlMessage {
-	if received == nil {
-		return nil
-	}
-	return &ipv4.ControlMessage{IfIndex: received.IfIndex, Src: p.server.interfaces.local(received)}
 }

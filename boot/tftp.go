@@ -3,92 +3,177 @@ package boot
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
+	"sync"
 	"time"
 
-	"github.com/pin/tftp/v3"
+	"github.com/pin/tftp/v3/netascii"
+	"golang.org/x/net/ipv4"
 )
 
 const (
-	// tftpBlockSize fills an Ethernet frame: 1500 less IP, UDP and TFTP headers.
-	tftpBlockSize = 1468
-	tftpTimeout   = time.Second
-	tftpRetries   = 5
+	// maxTransfers bounds the sockets and goroutines; beyond it requests are not
+	// answered, and clients ask again.
+	maxTransfers = 2000
+	// tftpGrace is what running transfers get to end after the context has.
+	tftpGrace = 2 * time.Second
 )
 
-// serveTFTP serves the loaders until the context ends.
-func (s *Server) serveTFTP(ctx context.Context, conn net.PacketConn) error {
-	server := tftp.NewServer(func(name string, to io.ReaderFrom) error { return s.sendFile(ctx, name, to) }, nil)
-	server.SetBlockSize(tftpBlockSize)
-	server.SetTimeout(tftpTimeout)
-	server.SetRetries(tftpRetries)
-	if s.config.TFTPSinglePort {
-		server.EnableSinglePort()
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		<-ctx.Done()
-		server.Shutdown()
-	}()
-	err := server.Serve(conn)
-	if ctx.Err() != nil {
-		<-ended
-		return nil
-	}
-	return fmt.Errorf("serve TFTP: %w", err)
+// tftpServer answers read requests. Of pin/tftp, which served here at first, it
+// keeps the netascii conversion; that package has no windows (RFC 7440), one
+// error code for everything, an interface lookup for each packet, and a single
+// port mode limited to blocks of 512 bytes.
+type tftpServer struct {
+	*Server
+	conn   *ipv4.PacketConn
+	single bool
+
+	mu      sync.Mutex
+	active  map[netip.AddrPort]*sharedPort // nil with a port for each transfer
+	running sync.WaitGroup
 }
 
-func (s *Server) sendFile(ctx context.Context, name string, to io.ReaderFrom) error {
-	started := time.Now()
-	event := Event{Type: EventLoader, File: cleanName(name)}
-	if peer, ok := to.(tftp.OutgoingTransfer); ok {
-		remote := peer.RemoteAddr()
-		event.Addr, _ = netip.AddrFromSlice(remote.IP)
-		event.Addr = event.Addr.Unmap()
+// serveTFTP serves until the socket is closed, and returns when the transfers
+// have ended: by themselves, or tftpGrace after the context.
+func (s *Server) serveTFTP(ctx context.Context, conn net.PacketConn) error {
+	t := &tftpServer{Server: s, conn: ipv4.NewPacketConn(conn), single: s.config.TFTPSinglePort, active: map[netip.AddrPort]*sharedPort{}}
+	if err := t.conn.SetControlMessage(ipv4.FlagInterface|ipv4.FlagDst, true); err != nil {
+		return fmt.Errorf("learn the interface of packets to %s: %w", conn.LocalAddr(), err)
 	}
-	s.recorder.post(record{level: slog.LevelInfo, text: "file requested",
-		attrs: []slog.Attr{slog.String("filename", event.File), slog.String("source", event.Addr.String())}})
-	content, ok := s.file(event.File, s.baseURL(s.config.Advertise))
-	if !ok {
-		s.recorder.ignored(event, fmt.Sprintf("there is no file %q", name))
-		return fmt.Errorf("there is no file %q", event.File)
+	transfers, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer t.running.Wait()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(tftpGrace, cancel) })()
+	buffer := make([]byte, maxPacket)
+	for {
+		n, control, source, err := t.conn.ReadFrom(buffer)
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read TFTP packets: %w", err)
+		}
+		t.handle(transfers, buffer[:n], control, source.(*net.UDPAddr))
 	}
-	sent, err := to.ReadFrom(&interruptible{ctx, bytes.NewReader(content)})
-	event.Bytes, event.Duration = sent, time.Since(started)
-	if err != nil && sizeProbe(sent, err) {
-		return nil
+}
+
+// handle starts a transfer, or hands a packet to the one that it belongs to.
+func (t *tftpServer) handle(ctx context.Context, packet []byte, control *ipv4.ControlMessage, client *net.UDPAddr) {
+	peer := client.AddrPort()
+	event := Event{Type: EventLoader, Addr: peer.Addr().Unmap(), Interface: t.interfaces.name(control)}
+	t.mu.Lock()
+	port, busy := t.active[peer]
+	full := len(t.active) >= maxTransfers
+	t.mu.Unlock()
+	if busy {
+		// Without a port of its own this is a repeated request: its answer is under way.
+		if port != nil {
+			port.deliver(packet)
+		}
+		return
+	}
+	request, err := parseRequest(packet)
+	if err == nil && full {
+		err = fmt.Errorf("%d transfers run already", maxTransfers)
 	}
 	if err != nil {
-		s.recorder.ignored(event, fmt.Sprintf("sending %q ended after %d bytes: %v", event.File, sent, err))
-		return nil
+		t.refuse(event, err, control, client)
+		return
 	}
-	s.recorder.post(record{event: event, level: slog.LevelInfo, text: "file sent", attrs: []slog.Attr{
-		slog.String("filename", event.File), slog.Int64("bytes", sent), slog.String("source", event.Addr.String())}})
-	return nil
+	t.start(ctx, request, event, control, client)
 }
 
-// sizeProbe recognises a client that only wanted the size: EDK2 and others take
-// it from the option acknowledgement, abort, and ask again for the file.
-func sizeProbe(sent int64, err error) bool {
-	return sent <= tftpBlockSize && strings.Contains(err.Error(), "code=")
-}
-
-// interruptible is a file whose reading ends with the context.
-type interruptible struct {
-	ctx context.Context
-	*bytes.Reader
-}
-
-// Read implements io.Reader.
-func (r *interruptible) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
+// refuse records why a request is not served, and tells the client.
+func (t *tftpServer) refuse(event Event, err error, control *ipv4.ControlMessage, client *net.UDPAddr) {
+	t.recorder.ignored(event, err.Error())
+	var r *refusal
+	if errors.As(err, &r) {
+		// A client that cannot be told asks again.
+		_, _ = t.conn.WriteTo(r.packet(), t.from(control), client)
 	}
-	return r.Reader.Read(p)
+}
+
+func (t *tftpServer) from(control *ipv4.ControlMessage) *ipv4.ControlMessage {
+	return t.interfaces.replyFrom(control)
+}
+
+// start opens the way to the client and runs the transfer beside it.
+func (t *tftpServer) start(ctx context.Context, request readRequest, event Event, control *ipv4.ControlMessage, client *net.UDPAddr) {
+	event.File = cleanName(request.name)
+	t.recorder.post(record{level: slog.LevelInfo, text: "file requested",
+		attrs: []slog.Attr{slog.String("filename", event.File), slog.String("source", event.Addr.String())}})
+	content, ok := t.file(event.File, t.baseURL(t.config.Advertise))
+	if !ok {
+		t.refuse(event, &refusal{tftpNotFound, fmt.Sprintf("there is no file %q", clip(request.name))}, control, client)
+		return
+	}
+	if request.netascii {
+		// Reading from memory does not fail.
+		content, _ = io.ReadAll(netascii.ToReader(bytes.NewReader(content)))
+	}
+	way, shared, err := t.open(control, client)
+	if err != nil {
+		t.refuse(event, &refusal{tftpNotDefined, err.Error()}, control, client)
+		return
+	}
+	peer := client.AddrPort()
+	t.mu.Lock()
+	t.active[peer] = shared
+	t.mu.Unlock()
+	oack := request.grant(int64(len(content)), t.interfaces.mtu(control))
+	t.running.Go(func() {
+		run := &transfer{link: way, request: request, content: content}
+		began := time.Now()
+		err := t.send(ctx, run, oack)
+		t.mu.Lock()
+		delete(t.active, peer)
+		t.mu.Unlock()
+		event.Bytes, event.Duration = run.sent(), time.Since(began)
+		t.finished(event, errors.Join(err, way.close()))
+	})
+}
+
+func (t *tftpServer) open(control *ipv4.ControlMessage, client *net.UDPAddr) (link, *sharedPort, error) {
+	if t.single {
+		shared := &sharedPort{conn: t.conn, control: t.from(control), client: client, inbox: make(chan []byte, inboxSize)}
+		return shared, shared, nil
+	}
+	var local net.IP
+	if control != nil {
+		local = t.interfaces.local(control)
+	}
+	own, err := dialOwnPort(local, client)
+	return own, nil, err
+}
+
+// send runs a transfer and tells the client where it failed on our side.
+func (t *tftpServer) send(ctx context.Context, run *transfer, oack []byte) error {
+	if own, ok := run.link.(ownPort); ok {
+		defer context.AfterFunc(ctx, own.interrupt)()
+	}
+	err := run.run(ctx, oack)
+	if ctx.Err() != nil {
+		_ = run.link.send((&refusal{tftpNotDefined, "the server is shutting down"}).packet())
+	}
+	return err
+}
+
+// finished records a transfer. A client that aborts before the first block only
+// wanted the size: EDK2 takes it from the option acknowledgement and asks again.
+func (t *tftpServer) finished(event Event, err error) {
+	var abort *aborted
+	if errors.As(err, &abort) && event.Bytes == 0 {
+		return
+	}
+	if err != nil {
+		t.recorder.ignored(event, fmt.Sprintf("sending %s ended after %d bytes: %v", event.File, event.Bytes, err))
+		return
+	}
+	t.recorder.post(record{event: event, level: slog.LevelInfo, text: "file sent", attrs: []slog.Attr{
+		slog.String("filename", event.File), slog.Int64("bytes", event.Bytes), slog.String("source", event.Addr.String())}})
 }
