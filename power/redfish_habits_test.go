@@ -1,7 +1,12 @@
 package power_test
 
 import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -156,5 +161,81 @@ func TestRedfishKeepsItsSession(t *testing.T) {
 
 	if warm := log.requests() - cold; warm != 1 || cold != 5 {
 		t.Errorf("a cold status took %d requests and a warm one %d, want 5 and 1", cold, warm)
+	}
+}
+
+// What a controller is known to refuse, or does not offer, is not tried first.
+func TestNoNeedlessRefusals(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		cfg    bmcsim.Config
+		faults []string
+		do     func(ctx context.Context, bmc power.BMC) error
+		method string
+		want   int
+	}{
+		"A5 HPE keeps its target": {
+			cfg: bmcsim.Config{Vendor: "HPE"}, faults: []string{bmcsim.FaultKeepsTarget},
+			do:     func(ctx context.Context, bmc power.BMC) error { return bmc.SetBoot(ctx, power.Boot{}) },
+			method: "PATCH", want: 1,
+		},
+		"B7 ActionInfo has no PowerCycle": {
+			cfg: bmcsim.Config{On: true}, faults: []string{bmcsim.FaultActionInfoOnly, bmcsim.FaultNoCycle},
+			do:     func(ctx context.Context, bmc power.BMC) error { return bmc.Do(ctx, power.Cycle) },
+			method: "POST", want: 3, // the login, off and on
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			var log lockedBuffer
+
+			c.cfg.Log = log.logger()
+			sim, target := bmctest.Simulated(t, c.cfg)
+			target.Protocol = power.ProtocolRedfish
+
+			for _, fault := range c.faults {
+				setFault(t, sim, fault, true)
+			}
+
+			if err := c.do(bmctest.Context(t), open(t, target)); err != nil {
+				t.Fatal(err)
+			}
+
+			if n := strings.Count(log.String(), "msg=redfish method="+c.method); n != c.want {
+				t.Errorf("%d requests with %s, want %d:\n%s", n, c.method, c.want, log.String())
+			}
+		})
+	}
+}
+
+// C7: a controller cannot send us, and our credentials, elsewhere.
+func TestRedirectsStayOnTheOrigin(t *testing.T) {
+	t.Parallel()
+
+	var strayed atomic.Int64
+
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { strayed.Add(1) }))
+	t.Cleanup(elsewhere.Close)
+
+	for _, status := range []int{
+		http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+		http.StatusTemporaryRedirect, http.StatusPermanentRedirect,
+	} {
+		server := httptest.NewServer(http.RedirectHandler(elsewhere.URL+"/redfish/v1/", status))
+		t.Cleanup(server.Close)
+
+		target := power.Target{Name: "r1n07", Address: "127.0.0.1", Protocol: power.ProtocolRedfish}
+		target.RedfishPort = server.Listener.Addr().(*net.TCPAddr).Port
+
+		bmc := bmctest.Open(t, power.NewDialer(power.Options{PlainHTTP: true}), target)
+		if _, err := bmc.State(bmctest.Context(t)); err == nil {
+			t.Errorf("%d: no error", status)
+		}
+	}
+
+	if n := strayed.Load(); n != 0 {
+		t.Errorf("%d requests went elsewhere", n)
 	}
 }
