@@ -193,8 +193,10 @@ func (d *ipmi) request(ctx context.Context, c ipmiCommand) ([]byte, error) {
 		}
 
 		data, err := d.session.request(ctx, c, try)
+		d.session.commanded = time.Now()
+
 		if answered(err) {
-			d.session.used = time.Now()
+			d.session.used = d.session.commanded
 
 			return data, commandFailure(c, err, d.address)
 		}
@@ -232,7 +234,7 @@ func (d *ipmi) tries(c ipmiCommand) []time.Duration {
 // breathe keeps the gap between two commands: some controllers freeze under
 // bursts.
 func (d *ipmi) breathe(ctx context.Context) error {
-	rest := d.gap - time.Since(d.session.used)
+	rest := d.gap - time.Since(d.session.commanded)
 	if rest <= 0 {
 		return ctx.Err()
 	}

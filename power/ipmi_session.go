@@ -39,7 +39,9 @@ type ipmiSession struct {
 	client *client.Client
 	conn   *ipmiConn
 	id     uint32
-	used   time.Time
+	used   time.Time // when something was answered last
+	// commanded is when a command was last sent; zero before the first.
+	commanded time.Time
 	// roundTrip is what the quickest part of the set-up took (where nothing was
 	// lost and sent again), and pace how long
 	// a datagram is therefore waited for.
@@ -76,6 +78,11 @@ func openIPMI(ctx context.Context, target Target, suite int) (*ipmiSession, erro
 }
 
 func (s *ipmiSession) handshake(ctx context.Context, target Target, suite int) error {
+	const longest = 20 // IPMI 2.0, section 22.30
+	if len(target.Password.Reveal()) > longest {
+		return fail(ErrAuth, "the password is too long for IPMI (%d bytes)", longest)
+	}
+
 	c, err := client.NewClient(target.Address, target.Port, target.Username, target.Password.Reveal())
 	if err != nil {
 		return fail(ErrAuth, "the user name is too long for IPMI (16 bytes)")
