@@ -121,3 +121,63 @@ func TestListenRefusesWhatIsNotOurs(t *testing.T) {
 		t.Errorf("the file was touched: %q, %v", data, err)
 	}
 }
+
+// TestOfManyThatStartAtOnceOneServes is the race that looking at the socket
+// alone loses: two find it dead, and the second removes what the first has bound.
+func TestOfManyThatStartAtOnceOneServes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sock")
+
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	stale.SetUnlinkOnClose(false)
+
+	if err := stale.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	const rivals = 16
+
+	results := make(chan *localapi.Server, rivals)
+	begin := make(chan struct{})
+
+	for range rivals {
+		go func() {
+			server := localapi.NewServer(newFleet(), slog.New(slog.DiscardHandler))
+
+			<-begin
+
+			if err := server.Listen(path, ""); err != nil {
+				if !errors.Is(err, localapi.ErrInUse) {
+					t.Errorf("Listen: %v, want ErrInUse", err)
+				}
+
+				server = nil
+			}
+
+			results <- server
+		}()
+	}
+
+	close(begin)
+
+	var winners []*localapi.Server
+
+	for range rivals {
+		if server := <-results; server != nil {
+			winners = append(winners, server)
+		}
+	}
+
+	if len(winners) != 1 {
+		t.Errorf("%d servers hold the socket, want 1", len(winners))
+	}
+
+	for _, server := range winners {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
