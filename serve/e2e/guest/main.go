@@ -35,8 +35,11 @@ func main() {
 		log.Error("the guest's init ends", "error", err)
 	}
 
-	// A kernel without its init panics, which would bury the line above.
-	select {}
+	// A kernel without its init panics, which would bury the line above. (An empty
+	// select would end the process as a deadlock.)
+	for {
+		time.Sleep(time.Hour)
+	}
 }
 
 func run(ctx context.Context, log *slog.Logger) error {
