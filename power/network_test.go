@@ -1,6 +1,7 @@
 package power_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -50,6 +51,37 @@ func TestDoubledDatagramsCycleOnce(t *testing.T) {
 	target.Protocol = power.ProtocolIPMI
 	_, target = bmctest.Through(t, bmctest.Network{Duplicate: true}, target)
 	bmctest.Do(t, open(t, target), power.Cycle)
+	wantActs(t, sim, bmcsim.ActCycle)
+}
+
+// muting loses the controller's answers from the moment the power goes.
+type muting struct{ link chan *bmctest.Link }
+
+func (m muting) PowerOn(power.Boot) {}
+func (m muting) PowerOff()          { (<-m.link).Mute(true) }
+
+// A cycle whose answer is lost is not asked for once more: it would be two.
+func TestLostAnswerCyclesOnce(t *testing.T) {
+	t.Parallel()
+
+	machine := muting{make(chan *bmctest.Link, 1)}
+	sim, target := bmctest.Simulated(t, bmcsim.Config{On: true, Machine: machine, SlowBy: 100 * time.Millisecond})
+	setFault(t, sim, bmcsim.FaultSlow, true) // the answer leaves after the power went
+
+	target.Protocol = power.ProtocolIPMI
+	link, target := bmctest.Through(t, bmctest.Network{}, target)
+	machine.link <- link
+	bmc := open(t, target)
+
+	err := bmc.Do(within(t, 4*time.Second), power.Cycle)
+	bmctest.WantKind(t, err, target, power.ErrUnreachable)
+
+	if !strings.HasSuffix(err.Error(), "; it may have been carried out all the same") {
+		t.Errorf("the error reads %q", err)
+	}
+
+	link.Mute(false)
+	bmctest.WantState(t, bmc, power.StateOn)
 	wantActs(t, sim, bmcsim.ActCycle)
 }
 

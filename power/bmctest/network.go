@@ -35,6 +35,7 @@ type Link struct {
 	server  *net.UDPAddr
 	front   *net.UDPConn
 	asked   atomic.Int64
+	muted   atomic.Bool
 	wg      sync.WaitGroup
 	stop    chan struct{}
 
@@ -72,6 +73,9 @@ func Through(t *testing.T, network Network, target power.Target) (*Link, power.T
 
 // Asked is the number of datagrams that the client has sent.
 func (l *Link) Asked() int { return int(l.asked.Load()) }
+
+// Mute loses every answer from now on, or no more of them.
+func (l *Link) Mute(on bool) { l.muted.Store(on) }
 
 func (l *Link) close() {
 	close(l.stop)
@@ -161,6 +165,10 @@ func (l *Link) carry(p []byte, fromServer bool, send func([]byte)) {
 }
 
 func (l *Link) deliver(p []byte, fromServer bool, send func([]byte)) {
+	if fromServer && l.muted.Load() {
+		return
+	}
+
 	send(p)
 
 	if l.network.Duplicate && (fromServer || inSession(p)) {
