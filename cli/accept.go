@@ -77,6 +77,7 @@ OMNI_ENDPOINT and OMNI_SERVICE_ACCOUNT_KEY. A provider's own key may not do it.`
 type candidate struct {
 	operator.Machine
 	name string
+	bmc  string           // its address, by serve or else by the inventory
 	seen localapi.Machine // zero ID: serve has not told
 }
 
@@ -195,7 +196,11 @@ func (a *app) candidates(ctx context.Context, omni *operator.Client) ([]candidat
 	all := make([]candidate, len(known))
 
 	for i, m := range known {
-		all[i] = candidate{Machine: m, seen: seen[m.ID], name: cmp.Or(seen[m.ID].Name, names[strings.ToLower(m.ID)], firstBlock(m.ID))}
+		host := names[strings.ToLower(m.ID)]
+		all[i] = candidate{
+			Machine: m, seen: seen[m.ID], name: cmp.Or(seen[m.ID].Name, host, firstBlock(m.ID)),
+			bmc: cmp.Or(seen[m.ID].BMC.Address, a.file.Hosts[host].Address),
+		}
 	}
 
 	return all, nil
@@ -239,7 +244,7 @@ func choose(targets []string, all []candidate) (chosen, done []candidate, err er
 func (a *app) permit(ctx context.Context, chosen, all []candidate, f acceptFlags) (asked bool, err error) {
 	if f.expect >= 0 && f.expect != len(chosen) {
 		return false, failf(codeRefused, "bmctl machines --status pending",
-			"%d machines would be erased, and --expect says %d: none was accepted", len(chosen), f.expect)
+			"%s would be erased, and --expect says %d: none was accepted", counted(len(chosen)), f.expect)
 	}
 
 	if f.yes || f.dryRun || len(chosen) == 0 {
@@ -263,6 +268,14 @@ func (a *app) permit(ctx context.Context, chosen, all []candidate, f acceptFlags
 	}
 
 	return true, nil
+}
+
+func counted(machines int) string {
+	if machines == 1 {
+		return "1 machine"
+	}
+
+	return fmt.Sprintf("%d machines", machines)
 }
 
 func shortIDs(chosen, all []candidate) string {
@@ -312,7 +325,7 @@ func (c candidate) facts(now time.Time) []string {
 
 	lines := []string{
 		fmt.Sprintf("%s     %s   S/N %s", c.ID, named(c), unknown(c.seen.Serial)),
-		fmt.Sprintf("%s from %s (mac %s), bmc %s", first, unknown(c.seen.Address), unknown(c.seen.MAC), unknown(c.seen.BMC.Address)),
+		fmt.Sprintf("%s from %s (mac %s), bmc %s", first, unknown(c.seen.Address), unknown(c.seen.MAC), unknown(c.bmc)),
 		"disks: unknown (the agent does not report them)",
 	}
 

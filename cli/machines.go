@@ -161,11 +161,7 @@ func (a *app) summary(shown, all []localapi.Machine) error {
 		return nil
 	}
 
-	text := fmt.Sprintf("%d machines", len(shown))
-	if len(shown) == 1 {
-		text = "1 machine"
-	}
-
+	text := counted(len(shown))
 	refs := machineRefs(all)
 
 	var waiting []string

@@ -17,17 +17,9 @@ import (
 // A prompt needs a person: stdin or stderr must be a terminal. Otherwise, and
 // with --no-input, it is a failure with the hint, which says how to do without.
 func (a *app) ask(ctx context.Context, text, question, hint string) (string, error) {
-	if a.global.noInput {
-		return "", failf(codePromptNeeded, hint, "a confirmation is needed, and --no-input forbids to ask")
-	}
-
-	if !terminal(a.stdin) && !terminal(a.stderr) {
-		return "", failf(codePromptNeeded, hint, "a confirmation is needed, and there is no terminal to ask on")
-	}
-
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	tty, err := a.openTerminal("a confirmation", hint)
 	if err != nil {
-		return "", failf(codePromptNeeded, hint, "a confirmation is needed, and the terminal does not open: %w", err)
+		return "", err
 	}
 
 	defer tty.Close() //nolint:errcheck // read and written already
@@ -37,6 +29,24 @@ func (a *app) ask(ctx context.Context, text, question, hint string) (string, err
 	}
 
 	return readLine(ctx, tty)
+}
+
+// openTerminal opens the controlling terminal to ask for what is needed there.
+func (a *app) openTerminal(what, hint string) (*os.File, error) {
+	if a.global.noInput {
+		return nil, failf(codePromptNeeded, hint, "%s is needed, and --no-input forbids to ask", what)
+	}
+
+	if !terminal(a.stdin) && !terminal(a.stderr) {
+		return nil, failf(codePromptNeeded, hint, "%s is needed, and there is no terminal to ask on", what)
+	}
+
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return nil, failf(codePromptNeeded, hint, "%s is needed, and the terminal does not open: %w", what, err)
+	}
+
+	return tty, nil
 }
 
 // readLine gives up when ctx ends; the read itself ends with the process.
