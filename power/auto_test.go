@@ -79,7 +79,7 @@ func TestAutoRefusedAndSilent(t *testing.T) {
 	setFault(t, sim, "redfish:bad-login", true)
 	setFault(t, sim, "ipmi:silent", true)
 
-	_, err := open(t, target).State(within(t, time.Second))
+	_, err := open(t, target).State(within(t, 3*time.Second))
 	bmctest.WantKind(t, err, target, power.ErrUnreachable)
 }
 

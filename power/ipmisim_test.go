@@ -3,11 +3,11 @@ package power_test
 import (
 	"context"
 	"fmt"
-	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,7 +35,7 @@ exit 0
 const lanConfig = `name "bmc"
 set_working_mc 0x20
 startlan 1
-  addr 127.0.0.1 %d
+  addr %s %d
   priv_limit admin
   allowed_auths_callback none md2 md5 straight
   allowed_auths_user none md2 md5 straight
@@ -77,16 +77,23 @@ func TestConformanceOpenIPMI(t *testing.T) {
 	})
 }
 
+var starts atomic.Int32
+
 func startOpenIPMI(t *testing.T, program string) power.Target {
 	t.Helper()
 
 	// The simulator's password field has 16 bytes.
 	const password = "Secret-12345678"
 
-	dir, port := t.TempDir(), freePort(t)
+	// The simulator binds the port that it is told. An address of its own on
+	// loopback, by process and start, keeps it out of everybody's way.
+	const port = 6623
+
+	address := netip.AddrFrom4([4]byte{127, 78, byte(os.Getpid()), byte(starts.Add(1))}).String()
+	dir := t.TempDir()
 	chassis := filepath.Join(dir, "chassis.sh")
 	write(t, chassis, chassisProgram, 0o700)
-	write(t, filepath.Join(dir, "lan.conf"), fmt.Sprintf(lanConfig, port, chassis, dir, password), 0o600)
+	write(t, filepath.Join(dir, "lan.conf"), fmt.Sprintf(lanConfig, address, port, chassis, dir, password), 0o600)
 	write(t, filepath.Join(dir, "sim.emu"), emulation, 0o600)
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -105,7 +112,7 @@ func startOpenIPMI(t *testing.T, program string) power.Target {
 	})
 
 	target := power.Target{
-		Name: "sim", Address: "127.0.0.1", Port: port, Protocol: power.ProtocolIPMI,
+		Name: "sim", Address: address, Port: port, Protocol: power.ProtocolIPMI,
 		Username: "admin", Password: power.NewSecret(password),
 	}
 	awaitAnswer(t, target)
@@ -132,29 +139,7 @@ func awaitAnswer(t *testing.T, target power.Target) {
 		}
 	}
 
-	t.Fatalf("nothing answers at port %d", target.Port)
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-
-	_, port, err := net.SplitHostPort(conn.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	return n
+	t.Fatalf("nothing answers at %s", target.Address)
 }
 
 func write(t *testing.T, path, content string, mode os.FileMode) {
