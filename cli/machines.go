@@ -68,7 +68,7 @@ func (a *app) machinesCommand() *cobra.Command {
 		must(cmd.RegisterFlagCompletionFunc("selector", a.completeSelector))
 	}
 
-	machines.AddCommand(list, get, a.releaseCommand())
+	machines.AddCommand(append(a.machineActCommands(), list, get, a.releaseCommand())...)
 
 	return machines
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 
+	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
@@ -38,6 +39,30 @@ func (c *Client) SetBMC(ctx context.Context, id string, bmc BMC) error {
 		return modify(ctx, c.state, func() *omni.InfraMachineBMCConfig { return omni.NewInfraMachineBMCConfig(id) },
 			func(r *omni.InfraMachineBMCConfig) { r.TypedSpec().Value = spec })
 	})
+}
+
+// BMC is what SetBMC said last. ErrNotFound: nothing, or the machine is unknown.
+// What the provider found out by itself is not shown to anybody.
+func (c *Client) BMC(ctx context.Context, id string) (BMC, error) {
+	ctx, cancel := limit(ctx, c.cfg.Timeout)
+	defer cancel()
+
+	r, err := safe.StateGetByID[*omni.InfraMachineBMCConfig](ctx, c.state, id)
+	if err != nil {
+		return BMC{}, c.fail(ctx, "read the BMC of", id, err)
+	}
+
+	spec := r.TypedSpec().Value
+	if api := spec.GetApi(); api != nil {
+		return BMC{API: api.Address}, nil
+	}
+
+	login := spec.GetIpmi()
+
+	return BMC{
+		Address: login.GetAddress(), Port: uint16(login.GetPort()), //nolint:gosec // a port
+		Username: login.GetUsername(), Password: power.NewSecret(login.GetPassword()),
+	}, nil
 }
 
 // ClearBMC deletes what SetBMC said. The provider keeps the access that it has.
