@@ -18,6 +18,7 @@ const (
 	codeServeDown       code = "serve_not_running"
 	codeServeDenied     code = "serve_permission"
 	codeServeFailed     code = "serve_failed"
+	codeWouldDisrupt    code = "would_disrupt"
 	codeOmniAuth        code = "omni_auth"
 	codeOmniUnreachable code = "omni_unreachable"
 	codeOmniFailed      code = "omni_failed"
@@ -79,6 +80,7 @@ func codes() map[code]kindOf {
 		codeServeDown:       {exit: exitUnreachable, retryable: true},
 		codeServeDenied:     {exit: exitAuth},
 		codeServeFailed:     {exit: exitError},
+		codeWouldDisrupt:    {exit: exitTestFailed},
 		codeOmniAuth:        {exit: exitAuth},
 		codeOmniUnreachable: {exit: exitUnreachable, retryable: true},
 		codeOmniFailed:      {exit: exitError, retryable: true},

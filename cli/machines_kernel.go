@@ -48,6 +48,8 @@ behind --.
 func (a *app) kernelArgs(ctx context.Context, target, kernelArgs string, f actFlags) error {
 	return a.actOn(ctx, []string{target}, f, machineAct{
 		verb: "set-kernel-args", done: "kernel-args-set", kind: "KernelArgsResultList",
-		do: func(ctx context.Context, omni *operator.Client, id string) error { return omni.KernelArgs(ctx, id, kernelArgs) },
+		do: func(ctx context.Context, omni *operator.Client, id string) error {
+			return omni.KernelArgs(ctx, id, kernelArgs)
+		},
 	})
 }

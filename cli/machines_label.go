@@ -36,7 +36,9 @@ func (a *app) label(ctx context.Context, args []string, f actFlags) error {
 
 	return a.actOn(ctx, targets, f, machineAct{
 		verb: "label", done: "labelled", kind: "LabelResultList",
-		do: func(ctx context.Context, omni *operator.Client, id string) error { return omni.Label(ctx, id, set, unset...) },
+		do: func(ctx context.Context, omni *operator.Client, id string) error {
+			return omni.Label(ctx, id, set, unset...)
+		},
 	})
 }
 

@@ -118,7 +118,9 @@ off. A machine in a cluster, or one that is to be wiped, is on whatever is prefe
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.actOn(cmd.Context(), args[1:], f, machineAct{
 			verb: "prefer-" + args[0], done: "prefers-" + args[0], kind: "PreferResultList",
-			do: func(ctx context.Context, omni *operator.Client, id string) error { return omni.PreferPower(ctx, id, args[0] == "on") },
+			do: func(ctx context.Context, omni *operator.Client, id string) error {
+				return omni.PreferPower(ctx, id, args[0] == "on")
+			},
 		})
 	}
 

@@ -36,7 +36,9 @@ network out of its boot order.
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.actOn(cmd.Context(), args, f, machineAct{
 			verb: "remove", done: "removed", kind: "RemoveResultList", permit: a.permitRemoval,
-			do: func(ctx context.Context, omni *operator.Client, id string) error { return removeOne(ctx, omni, id, timeout) },
+			do: func(ctx context.Context, omni *operator.Client, id string) error {
+				return removeOne(ctx, omni, id, timeout)
+			},
 		})
 	}
 

@@ -25,16 +25,24 @@ func (a *app) serveCommand() *cobra.Command {
 
 Every flag is also read from BMCTL_<FLAG>, and from the section serve: of the
 configuration file, without its dashes. The flags of the existing provider have
-their names and defaults. The provider's key comes in OMNI_SERVICE_ACCOUNT_KEY.`,
-		Args: cobra.NoArgs,
+their names and defaults. The provider's key comes in OMNI_SERVICE_ACCOUNT_KEY.
+
+--check looks whether it could run here. --dry-run prints what it would do to each
+machine now, and why; it is safe beside a provider that runs.`,
+		Example: "  bmctl serve --check\n  bmctl serve --dry-run -o wide",
+		Args:    cobra.NoArgs,
 	}
 
-	var unread []string
+	var (
+		unread []string
+		trial  trialFlags
+	)
 
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
 	serveFlags(flags, &cfg)
 	deferErrors(flags, &unread)
 	cmd.Flags().AddFlagSet(flags)
+	trial.add(cmd.Flags())
 	cmd.SetUsageFunc(groupedUsage)
 
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -44,7 +52,7 @@ their names and defaults. The provider's key comes in OMNI_SERVICE_ACCOUNT_KEY.`
 			return invalid(problems)
 		}
 
-		return a.serve(cmd.Context(), cfg)
+		return a.serveOrTry(cmd.Context(), cfg, trial)
 	}
 
 	return cmd
@@ -148,7 +156,7 @@ func (a *app) serve(ctx context.Context, cfg serve.Config) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, serve.ErrCredentials):
-		return failf(codeOmniAuth, "check OMNI_SERVICE_ACCOUNT_KEY: it must be the key of this infra provider", "%w", err)
+		return refusedKey(err)
 	default:
 		return failf(codeServeFailed, "", "%w", err)
 	}

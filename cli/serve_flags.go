@@ -17,6 +17,7 @@ const flagGroup = "bmctl-group"
 
 // The groups, in the order of the help.
 const (
+	groupTrial         = "Instead of serving"
 	groupOmni          = "Omni"
 	groupBoot          = "Network boot"
 	groupPower         = "Power"
@@ -27,7 +28,7 @@ const (
 )
 
 func flagGroups() []string {
-	return []string{groupOmni, groupBoot, groupPower, groupTLS, groupAgent, groupState, groupObservability}
+	return []string{groupTrial, groupOmni, groupBoot, groupPower, groupTLS, groupAgent, groupState, groupObservability}
 }
 
 // serveFlags defines every flag of serve on the configuration. Names and

@@ -46,11 +46,14 @@ type storedMachine struct {
 	FirstSeen time.Time `json:"firstSeen,omitzero"`
 }
 
+// StateFile is the file in Config.StateDir that a restart reads.
+const StateFile = "state.json"
+
 func openStore(dir string) (*store, error) {
 	s := &store{data: stored{Machines: map[string]storedMachine{}}}
 
 	if dir != "" {
-		s.path = filepath.Join(dir, "state.json")
+		s.path = filepath.Join(dir, StateFile)
 	}
 
 	if err := s.load(); err != nil {
