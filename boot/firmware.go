@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -148,17 +147,18 @@ func isPi(mac net.HardwareAddr) bool {
 	return false
 }
 
-var errNoAnswer = errors.New("message type gets no answer on this port")
-
-// expected says whether a message of this type is answered on the DHCP port
-// (DISCOVER) or on the ProxyDHCP port (REQUEST, and INFORM of some ROMs).
-func expected(kind dhcpv4.MessageType, proxyPort bool) error {
+// expected says whether a packet is answered on the DHCP port (DISCOVER) or on
+// the ProxyDHCP port (REQUEST, and INFORM of some ROMs).
+func expected(packet *dhcpv4.DHCPv4, proxyPort bool) error {
+	kind := packet.MessageType()
 	switch {
 	case !proxyPort && kind == dhcpv4.MessageTypeDiscover:
 		return nil
 	case proxyPort && (kind == dhcpv4.MessageTypeRequest || kind == dhcpv4.MessageTypeInform):
 		return nil
+	case !proxyPort && kind == dhcpv4.MessageTypeRequest:
+		return fmt.Errorf("asks the DHCP server %s for an address, which is none of ours to give", packet.ServerIdentifier())
 	default:
-		return fmt.Errorf("%w: %s", errNoAnswer, kind)
+		return fmt.Errorf("%s gets no answer on this port", kind)
 	}
 }

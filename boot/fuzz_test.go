@@ -100,3 +100,28 @@ func TestConsoleKeepsPlainWords(t *testing.T) {
 		t.Errorf("%q became %q", plain, got)
 	}
 }
+
+// FuzzTFTPRequest: a request is refused, or granted within the limits.
+func FuzzTFTPRequest(f *testing.F) {
+	for _, seed := range []string{
+		"\x00\x01ipxe.efi\x00octet\x00tsize\x000\x00blksize\x001468\x00windowsize\x0016\x00", "\x00\x02x\x00octet\x00", "\x00\x01\x00\x00", "\x00\x04\x00\x01", "\x00",
+	} {
+		f.Add([]byte(seed), 1500)
+	}
+	f.Fuzz(func(t *testing.T, data []byte, mtu int) {
+		request, err := parseRequest(data)
+		if err != nil {
+			return
+		}
+		oack := request.grant(1<<20, mtu)
+		if request.name == "" || request.block < minBlock || request.block > max(mtu-overhead, defaultBlock, etherMTU-overhead) || request.window < 1 || request.window > maxWindow {
+			t.Errorf("%+v", request)
+		}
+		if oack != nil && (len(oack) > 512 || oack[1] != tftpOACK || oack[len(oack)-1] != 0) {
+			t.Errorf("acknowledged %q", oack)
+		}
+		if strings.ContainsRune(cleanName(request.name), '\\') {
+			t.Errorf("name %q", cleanName(request.name))
+		}
+	})
+}

@@ -1,9 +1,11 @@
 package boot
 
 import (
+	"bytes"
 	"fmt"
+	"io/fs"
 	"maps"
-	"slices"
+	"os"
 	"strings"
 
 	"github.com/tinkerbell/ipxedust/binary"
@@ -20,36 +22,112 @@ inc n
 dhcp && %s || iseq ${n} 9 || goto d
 exit 1`
 
+// An operator's own build takes the same script between two lines of its own.
+const (
+	placeholderStart = "# *PLACEHOLDER START*"
+	placeholderEnd   = "# *PLACEHOLDER END*"
+)
+
+// maxLoaders bounds what is read of an operator's directory.
+const maxLoaders = 256 << 20
+
 // loaders maps the names that machines ask for to the files that they get.
 type loaders map[string][]byte
 
-// newLoaders returns the embedded iPXE builds under their names. If chain is not
-// empty, the EFI builds fetch that URL by themselves after DHCP: with the proxy
-// off, the site's own offer names the loader again, and they would load it for
-// ever. The BIOS build is compressed and cannot be changed.
-func newLoaders(chain string) (loaders, error) {
+// newLoaders returns the iPXE builds under their names: the operator's from dir,
+// by its name in there, where there is one, else the embedded one. All of dir is
+// served besides.
+//
+// If chain is not empty, builds that can be patched fetch that URL by themselves
+// after DHCP: with the proxy off, the site's own offer names the loader again,
+// and they would load it for ever. The embedded BIOS build is compressed and
+// cannot be changed.
+func newLoaders(dir, chain string) (loaders, error) {
 	run := "autoboot" // what the offer names
 	if chain != "" {
 		run = "chain " + chain
 	}
-	script := fmt.Sprintf(embeddedScript, run)
-	x86, err := binary.Patch(binary.IpxeEFI, []byte(script))
+	script := []byte(fmt.Sprintf(embeddedScript, run))
+	own, err := readLoaders(dir, script)
+	if err != nil {
+		return nil, fmt.Errorf("read iPXE builds: %w", err)
+	}
+	x86, err := binary.Patch(binary.IpxeEFI, script)
 	if err != nil {
 		return nil, fmt.Errorf("patch ipxe.efi: %w", err)
 	}
-	arm, err := binary.Patch(binary.SNP, []byte(script))
+	arm, err := binary.Patch(binary.SNP, script)
 	if err != nil {
 		return nil, fmt.Errorf("patch ipxe-arm64.efi: %w", err)
 	}
-	return loaders{
-		"undionly.kpxe": binary.Undionly, "undionly.kpxe.0": binary.Undionly,
-		"ipxe.efi": x86, "snp.efi": x86, "amd64/ipxe.efi": x86, "amd64/snp.efi": x86,
-		"ipxe-arm64.efi": arm, "snp-arm64.efi": arm, "arm64/ipxe.efi": arm, "arm64/snp.efi": arm,
-	}, nil
+	all := loaders{}
+	for _, build := range []struct {
+		embedded []byte
+		names    []string // the first is the operator's too
+	}{
+		{binary.Undionly, []string{"undionly.kpxe", "undionly.kpxe.0"}},
+		{x86, []string{"ipxe.efi", "snp.efi", "amd64/ipxe.efi", "amd64/snp.efi"}},
+		{arm, []string{"ipxe-arm64.efi", "snp-arm64.efi", "arm64/ipxe.efi", "arm64/snp.efi"}},
+	} {
+		content, found := own[build.names[0]]
+		if !found {
+			content = build.embedded
+		}
+		for _, name := range build.names {
+			all[name] = content
+		}
+	}
+	maps.Copy(all, own)
+	return all, nil
 }
 
-// names returns the names in order.
-func (l loaders) names() []string { return slices.Sorted(maps.Keys(l)) }
+// readLoaders reads an operator's directory, "" being none, with the script in
+// every build that has a place for it.
+func readLoaders(dir string, script []byte) (loaders, error) {
+	own := loaders{}
+	if dir == "" {
+		return own, nil
+	}
+	root, total := os.DirFS(dir), 0
+	return own, fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := fs.ReadFile(root, name)
+		if err != nil {
+			return err
+		}
+		if total += len(content); total > maxLoaders {
+			return fmt.Errorf("%s holds more than %d bytes", dir, maxLoaders)
+		}
+		own[name], err = patchOwn(content, script)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// patchOwn puts the script between the two lines, if they are there.
+func patchOwn(content, script []byte) ([]byte, error) {
+	start := bytes.Index(content, []byte(placeholderStart))
+	if start < 0 {
+		return content, nil
+	}
+	start += len(placeholderStart)
+	room := bytes.Index(content[start:], []byte(placeholderEnd))
+	if room < 0 {
+		return nil, fmt.Errorf("%q is not followed by %q", placeholderStart, placeholderEnd)
+	}
+	text := append(append([]byte{'\n'}, script...), '\n')
+	if len(text) > room {
+		return nil, fmt.Errorf("the place for a script has %d bytes, %d are needed", room, len(text))
+	}
+	patched := bytes.Clone(content)
+	fill := copy(patched[start:], text)
+	copy(patched[start+fill:start+room], bytes.Repeat([]byte{'\n'}, room-fill))
+	return patched, nil
+}
 
 // loaderFor names the file that a firmware is offered.
 func loaderFor(c client) string {

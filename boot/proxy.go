@@ -98,7 +98,7 @@ func (p *proxy) handle(data []byte, control *ipv4.ControlMessage, source netip.A
 	c, err := classify(request)
 	if err == nil {
 		event.Arch = c.arch
-		err = expected(request.MessageType(), p.second)
+		err = expected(request, p.second)
 	}
 	if err == nil && !p.server.stations.allow([6]byte(c.mac)) {
 		err = fmt.Errorf("asks more than %d times a second", packetsPerSecond)

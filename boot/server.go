@@ -55,6 +55,10 @@ type Config struct {
 	// TFTPSinglePort sends files from the port that was asked, for containers
 	// behind a port mapping, instead of from a new port for each transfer.
 	TFTPSinglePort bool
+	// IPXEDir holds the operator's own iPXE builds (undionly.kpxe, ipxe.efi,
+	// ipxe-arm64.efi), served instead of the embedded ones, and other files to be
+	// served beside them. It is read by New and SetHTTPPort. Empty: none.
+	IPXEDir string
 	// DiskMethod is used where a Decision names none; empty is DiskExit.
 	DiskMethod DiskMethod
 
@@ -84,6 +88,7 @@ type Server struct {
 	httpPort   atomic.Int64
 	conns      Conns
 	proxies    []*proxy
+	tftp       *tftpServer
 }
 
 // New checks the configuration; the error holds every problem with it. Nothing
@@ -137,7 +142,7 @@ func (s *Server) SetHTTPPort(port int) error {
 	if s.config.DisableDHCPProxy {
 		chain = s.scriptURL(s.config.Advertise)
 	}
-	files, err := newLoaders(chain)
+	files, err := newLoaders(s.config.IPXEDir, chain)
 	if err != nil {
 		return fmt.Errorf("boot: %w", err)
 	}
@@ -165,8 +170,11 @@ func (s *Server) Bind() (err error) {
 		if !addr.IsValid() {
 			addr = netip.IPv4Unspecified()
 		}
-		s.conns.TFTP, err = bind("TFTP", netip.AddrPortFrom(addr, uint16(s.config.TFTPPort)), "")
+		if s.conns.TFTP, err = bind("TFTP", netip.AddrPortFrom(addr, uint16(s.config.TFTPPort)), ""); err != nil {
+			return err
+		}
 	}
+	s.tftp, err = newTFTP(s, s.conns.TFTP)
 	return err
 }
 
@@ -250,7 +258,7 @@ func (s *Server) Run(ctx context.Context) error {
 		group.Go(p.serve)
 		group.Go(func() error { p.sendLater(ctx); return nil })
 	}
-	group.Go(func() error { return s.serveTFTP(ctx, s.conns.TFTP) })
+	group.Go(func() error { return s.tftp.serve(ctx) })
 	group.Go(func() error { <-ctx.Done(); return s.Close() })
 	err := group.Wait()
 	stopRecording()

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -245,7 +247,8 @@ func TestIgnoredPacketsLeaveAReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	request := discover(t, "02:00:00:00:00:09", dhcpv4.OptClassIdentifier("PXEClient"))
+	request := discover(t, "02:00:00:00:00:09", dhcpv4.OptClassIdentifier("PXEClient"), dhcpv4.OptServerIdentifier(net.IPv4(10, 0, 2, 1)))
+	decline := discover(t, "02:00:00:00:00:09", dhcpv4.OptClassIdentifier("PXEClient"), dhcpv4.OptMessageType(dhcpv4.MessageTypeDecline))
 	request.UpdateOption(dhcpv4.OptMessageType(dhcpv4.MessageTypeRequest))
 	for _, c := range []struct {
 		packet []byte
@@ -255,7 +258,8 @@ func TestIgnoredPacketsLeaveAReason(t *testing.T) {
 		{nil, "malformed DHCP packet of 0 bytes"},
 		{bytes.Repeat([]byte{1}, 2000), "malformed DHCP packet of 2000 bytes"},
 		{discover(t, "02:00:00:00:00:09").ToBytes(), "not a network boot"},
-		{request.ToBytes(), "message type gets no answer on this port: REQUEST"},
+		{request.ToBytes(), "asks the DHCP server 10.0.2.1 for an address"},
+		{decline.ToBytes(), "DECLINE gets no answer on this port"},
 	} {
 		if _, err := conn.Write(c.packet); err != nil {
 			t.Fatal(err)
@@ -334,6 +338,46 @@ func TestWithTheProxyOffTheLoaderFindsTheScript(t *testing.T) {
 		if loader := fetchTFTP(t, f, name); !bytes.Contains(loader, []byte("chain "+f.http+"/ipxe/init.ipxe")) {
 			t.Errorf("%s does not chain init.ipxe", name)
 		}
+	}
+}
+
+func TestOwnBuilds(t *testing.T) {
+	dir := t.TempDir()
+	room := strings.Repeat("#", 1017)
+	for name, content := range map[string]string{
+		"ipxe.efi": "MZ\n# *PLACEHOLDER START*" + room + "# *PLACEHOLDER END*\nshell", "sub/grub.cfg": "x",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := start(t, boot.Config{IPXEDir: dir, DisableDHCPProxy: true})
+	got := string(fetchTFTP(t, f, "amd64/snp.efi"))
+	if !strings.HasPrefix(got, "MZ\n# *PLACEHOLDER START*\nset n:int32 0\n") || !strings.Contains(got, "chain "+f.http+"/ipxe/init.ipxe") ||
+		!strings.HasSuffix(got, "\n# *PLACEHOLDER END*\nshell") || len(got) != 3+21+1017+19+6 {
+		t.Errorf("%d bytes: %q", len(got), got)
+	}
+	if got := string(fetchTFTP(t, f, "/sub\\grub.cfg")); got != "x" {
+		t.Errorf("sub/grub.cfg is %q", got)
+	}
+	if len(fetchTFTP(t, f, "undionly.kpxe")) < 50000 {
+		t.Error("the embedded BIOS build is gone")
+	}
+	for name, content := range map[string]string{"a": "# *PLACEHOLDER START*", "b": "# *PLACEHOLDER START*#### *PLACEHOLDER END*"} {
+		bad := t.TempDir()
+		if err := os.WriteFile(filepath.Join(bad, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := boot.New(boot.Config{Decider: &decider{}, Advertise: loopback, IPXEDir: bad}); err == nil || !strings.Contains(err.Error(), name+": ") {
+			t.Errorf("%q: %v", content, err)
+		}
+	}
+	if _, err := boot.New(boot.Config{Decider: &decider{}, Advertise: loopback, IPXEDir: "/nonesuch"}); err == nil {
+		t.Error("a directory that is not there was accepted")
 	}
 }
 

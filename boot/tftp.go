@@ -20,7 +20,7 @@ const (
 	// maxTransfers bounds the sockets and goroutines; beyond it requests are not
 	// answered, and clients ask again.
 	maxTransfers = 2000
-	// tftpGrace is what running transfers get to end after the context has.
+	// tftpGrace is what running transfers get to end after the socket was closed.
 	tftpGrace = 2 * time.Second
 )
 
@@ -38,17 +38,24 @@ type tftpServer struct {
 	running sync.WaitGroup
 }
 
-// serveTFTP serves until the socket is closed, and returns when the transfers
-// have ended: by themselves, or tftpGrace after the context.
-func (s *Server) serveTFTP(ctx context.Context, conn net.PacketConn) error {
+func newTFTP(s *Server, conn net.PacketConn) (*tftpServer, error) {
 	t := &tftpServer{Server: s, conn: ipv4.NewPacketConn(conn), single: s.config.TFTPSinglePort, active: map[netip.AddrPort]*sharedPort{}}
 	if err := t.conn.SetControlMessage(ipv4.FlagInterface|ipv4.FlagDst, true); err != nil {
-		return fmt.Errorf("learn the interface of packets to %s: %w", conn.LocalAddr(), err)
+		return nil, fmt.Errorf("learn the interface of packets to %s: %w", conn.LocalAddr(), err)
 	}
+	return t, nil
+}
+
+// serve serves until the socket is closed, and returns when the transfers have
+// ended: by themselves, or after tftpGrace.
+func (t *tftpServer) serve(ctx context.Context) error {
 	transfers, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	defer t.running.Wait()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(tftpGrace, cancel) })()
+	defer func() {
+		grace := time.AfterFunc(tftpGrace, cancel)
+		t.running.Wait()
+		grace.Stop()
+	}()
 	buffer := make([]byte, maxPacket)
 	for {
 		n, control, source, err := t.conn.ReadFrom(buffer)
@@ -94,12 +101,8 @@ func (t *tftpServer) refuse(event Event, err error, control *ipv4.ControlMessage
 	var r *refusal
 	if errors.As(err, &r) {
 		// A client that cannot be told asks again.
-		_, _ = t.conn.WriteTo(r.packet(), t.from(control), client)
+		_, _ = t.conn.WriteTo(r.packet(), t.interfaces.replyFrom(control), client)
 	}
-}
-
-func (t *tftpServer) from(control *ipv4.ControlMessage) *ipv4.ControlMessage {
-	return t.interfaces.replyFrom(control)
 }
 
 // start opens the way to the client and runs the transfer beside it.
@@ -140,7 +143,7 @@ func (t *tftpServer) start(ctx context.Context, request readRequest, event Event
 
 func (t *tftpServer) open(control *ipv4.ControlMessage, client *net.UDPAddr) (link, *sharedPort, error) {
 	if t.single {
-		shared := &sharedPort{conn: t.conn, control: t.from(control), client: client, inbox: make(chan []byte, inboxSize)}
+		shared := &sharedPort{conn: t.conn, control: t.interfaces.replyFrom(control), client: client, inbox: make(chan []byte, inboxSize)}
 		return shared, shared, nil
 	}
 	var local net.IP

@@ -154,7 +154,7 @@ func FuzzScript(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script string) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		c := &Client{DHCP: mustAddrPort("127.0.0.1:1"), Firmware: IPXE, SleepScale: 1e-9, Transport: offline{}}
+		c := &Client{DHCP: mustAddrPort("127.0.0.1:1"), Local: mustAddrPort("127.0.0.1:1").Addr(), Firmware: IPXE, SleepScale: 1e-9, Transport: offline{}}
 		b, err := c.start()
 		if err != nil {
 			t.Fatal(err)
