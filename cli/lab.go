@@ -97,6 +97,8 @@ func (a *app) lab(ctx context.Context, f labFlags, command []string) (err error)
 		return err
 	}
 
+	cfg.Environ = a.environ
+
 	if cfg.Exe, err = os.Executable(); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/bmctl/bmctl/serve/controllers"
 	"github.com/bmctl/bmctl/serve/resources"
 )
 
@@ -51,13 +52,16 @@ func askOmni(ctx context.Context, st state.State, id string) (answered bool, err
 	ctx, cancel := context.WithTimeout(ctx, omniAsked)
 	defer cancel()
 
-	_, err = st.Get(ctx, infra.NewProviderStatus(id).Metadata())
+	// The lease is in the provider's own namespace, which no other key may read.
+	_, err = st.Get(ctx, resources.NewLease(id).Metadata())
 
 	switch status.Code(err) {
-	case codes.Unauthenticated:
+	case codes.Unauthenticated, codes.PermissionDenied:
+		if controllers.NotRegistered(err) {
+			return true, nil // that may be mended in Omni while we run
+		}
+
 		return true, fmt.Errorf("%w: %s", ErrCredentials, status.Convert(err).Message())
-	case codes.PermissionDenied:
-		return true, nil // "not registered" may be mended in Omni while we run
 	}
 
 	return err == nil || state.IsNotFoundError(err), nil

@@ -52,6 +52,20 @@ func (l *problemList) check(ok bool, flag, format string, args ...any) {
 	}
 }
 
+func (l *problemList) address(flag, value string) {
+	_, err := netip.ParseAddr(value)
+	l.check(value == "" || err == nil, flag, "%q is not an IP address", value)
+}
+
+func (l *problemList) port(flag string, value int) {
+	l.check(value >= 0 && value <= 65535, flag, "%d is not a port", value)
+}
+
+func (l *problemList) url(flag, value string) {
+	u, err := url.Parse(value)
+	l.check(err == nil && u.Host != "" && oneOf(u.Scheme, "https", "http"), flag, "%q is not an http(s) URL", value)
+}
+
 func oneOf(value string, allowed ...string) bool {
 	for _, a := range allowed {
 		if value == a {
@@ -108,27 +122,19 @@ func checkServiceAccountKey(key string) error {
 }
 
 func (c Config) validateBoot(l *problemList) {
-	for flag, addr := range map[string]string{"api-listen-address": c.APIListenAddress, "api-advertise-address": c.APIAdvertiseAddress} {
-		if _, err := netip.ParseAddr(addr); addr != "" && err != nil {
-			l.add(flag, "%q is not an IP address", addr)
-		}
-	}
-
-	for flag, port := range map[string]int{
-		"api-port": c.APIPort, "dhcp-port": c.DHCPPort, "pxe-port": c.PXEPort, "tftp-port": c.TFTPPort,
-		"tls-api-port": c.TLSAPIPort, "redfish-port": c.RedfishPort,
-	} {
-		l.check(port >= 0 && port <= 65535, flag, "%d is not a port", port)
-	}
+	l.address("api-listen-address", c.APIListenAddress)
+	l.address("api-advertise-address", c.APIAdvertiseAddress)
+	l.port("api-port", c.APIPort)
+	l.port("dhcp-port", c.DHCPPort)
+	l.port("pxe-port", c.PXEPort)
+	l.port("tftp-port", c.TFTPPort)
 
 	l.check(oneOf(string(c.BootFromDiskMethod), string(boot.DiskExit), string(boot.DiskSanboot), string(boot.DiskHTTP404)),
 		"boot-from-disk-method", "%q: want ipxe-exit, http-404 or ipxe-sanboot", c.BootFromDiskMethod)
 	l.check(oneOf(c.PXEStyle, "auto", "binl", "pxe10"), "pxe-style", "%q: want auto, binl or pxe10", c.PXEStyle)
 
-	for flag, value := range map[string]string{"image-factory-base-url": c.ImageFactoryBaseURL, "image-factory-pxe-base-url": c.ImageFactoryPXEBaseURL} {
-		u, err := url.Parse(value)
-		l.check(err == nil && u.Host != "" && oneOf(u.Scheme, "https", "http"), flag, "%q is not an http(s) URL", value)
-	}
+	l.url("image-factory-base-url", c.ImageFactoryBaseURL)
+	l.url("image-factory-pxe-base-url", c.ImageFactoryPXEBaseURL)
 
 	l.check(strings.HasPrefix(c.AgentModeTalosVersion, "v"), "agent-mode-talos-version", "%q: want a version like v1.13.7", c.AgentModeTalosVersion)
 
@@ -164,6 +170,7 @@ func hasLocalAssets(dir string) bool {
 
 func (c Config) validatePower(l *problemList) {
 	l.check(oneOf(c.IPMIPXEBootMode, "uefi", "bios"), "ipmi-pxe-boot-mode", "%q: want uefi or bios", c.IPMIPXEBootMode)
+	l.port("redfish-port", c.RedfishPort)
 	l.check(c.MaxDisruptions > 0, "max-disruptions", "%d: want at least 1", c.MaxDisruptions)
 	l.check(c.PollConcurrency > 0, "poll-concurrency", "%d: want at least 1", c.PollConcurrency)
 	l.check(oneOf(c.AgentSourceCheck, "off", "warn", "enforce"), "agent-source-check", "%q: want off, warn or enforce", c.AgentSourceCheck)
@@ -185,6 +192,8 @@ func (c Config) validateDurations(l *problemList) {
 }
 
 func (c Config) validateTLS(l *problemList) {
+	l.port("tls-api-port", c.TLSAPIPort)
+
 	own := c.TLSCertFile != "" || c.TLSKeyFile != ""
 	l.check(!own || (c.TLSCertFile != "" && c.TLSKeyFile != ""), "tls-cert-file", "--tls-cert-file and --tls-key-file go together")
 	l.check(c.TLSCACertFile == "" || own, "tls-ca-cert-file", "needs --tls-cert-file and --tls-key-file")

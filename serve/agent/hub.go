@@ -135,6 +135,21 @@ func (h *Hub) Close() {
 	}
 }
 
+// Drop closes the machine's tunnels that were opened before a time at which its
+// power was cut: nobody is at their other end, which would otherwise be found out
+// only by unanswered Hellos. Calls that run on them fail with ErrNotConnected.
+func (h *Hub) Drop(id string, before time.Time) {
+	h.mu.Lock()
+	open := slices.Clone(h.tunnels[strings.ToLower(id)])
+	h.mu.Unlock()
+
+	for _, t := range open {
+		if t.since.Before(before) {
+			t.channel.Close()
+		}
+	}
+}
+
 // Tunnel is one open tunnel as people are shown it.
 type Tunnel struct {
 	// Addr is the address and port that opened it.

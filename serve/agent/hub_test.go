@@ -46,6 +46,23 @@ func TestConnectAndDisconnect(t *testing.T) {
 	}
 }
 
+// TestDrop: what was opened before the power was cut is gone at once, what came
+// after it stays.
+func TestDrop(t *testing.T) {
+	s := newSite(t, agent.Config{})
+	s.dial(t, "127.0.0.2", &fakeAgent{}, machine)
+	s.await(t, "connected", func() bool { return s.Connected(machine) })
+
+	s.Drop(machine, time.Now().Add(-time.Hour))
+
+	if !s.Connected(machine) {
+		t.Error("a tunnel that is younger than the cut was dropped")
+	}
+
+	s.Drop(machine, time.Now())
+	s.await(t, "gone", func() bool { return len(s.Tunnels(machine)) == 0 })
+}
+
 func TestRefusedTunnels(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

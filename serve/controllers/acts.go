@@ -267,6 +267,8 @@ func (c *Controller) reboot(ctx context.Context, m Machine, plan policy.Plan) er
 
 // do carries out a power action and notes the state that it led to.
 func (c *Controller) do(ctx context.Context, m Machine, bmc power.BMC, action power.Action, leads policy.Power, plan policy.Plan) error {
+	begun := time.Now()
+
 	if err := bmc.Do(ctx, action); err != nil {
 		c.missed(m.ID, err)
 
@@ -276,6 +278,8 @@ func (c *Controller) do(ctx context.Context, m Machine, bmc power.BMC, action po
 	c.mu.Lock()
 	c.live(m.ID).read(leads, c.live(m.ID).latency)
 	c.mu.Unlock()
+
+	c.cfg.Agents.Drop(m.ID, begun) // what ran on the machine until then is gone
 
 	c.log.Info("power "+action.String(), "machine_id", m.ID, "reason", plan.Reason, "by", "policy")
 	c.observe(m.ID, "power", "power "+action.String(), plan.Reason)

@@ -26,6 +26,7 @@ type Agents interface {
 	PowerManagement(ctx context.Context, id string) (addr string, port int, userExists bool, err error)
 	SetPowerManagement(ctx context.Context, id, username string, password power.Secret) error
 	Wipe(ctx context.Context, id string, zeroes bool) error
+	Drop(id string, before time.Time)
 }
 
 // Config is what a Controller needs. All fields are required but Observe.
@@ -56,6 +57,7 @@ type Config struct {
 	Assets Assets
 	// StateDir keeps what a restart needs: who we are and the snapshot.
 	StateDir string
+	// Takeover acts although another serve, or another provider, seems alive.
 	Takeover bool
 	// Host names this machine to people who read the lease.
 	Host string

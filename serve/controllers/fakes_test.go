@@ -339,6 +339,9 @@ func (w *world) Wipe(ctx context.Context, id string, _ bool) error {
 	return nil
 }
 
+// Drop implements controllers.Agents: a board's agent goes with its power.
+func (w *world) Drop(string, time.Time) {}
+
 // Agent and Talos implement controllers.Assets.
 func (w *world) Agent(context.Context, string, []string) (boot.Decision, error) {
 	return boot.Decision{}, nil

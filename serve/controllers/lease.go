@@ -142,11 +142,17 @@ func (l *lease) renew(ctx context.Context) time.Duration {
 	return leaseRenew
 }
 
+// NotRegistered tells whether Omni refused because it knows no infra provider of
+// our id, as after somebody has deleted it there.
+func NotRegistered(err error) bool {
+	return status.Code(err) == codes.PermissionDenied && strings.Contains(err.Error(), "not registered")
+}
+
 // refusal is Omni's refusal in words that say what to do, or "".
 func refusal(err error, provider string) string {
 	switch status.Code(err) {
 	case codes.PermissionDenied:
-		if strings.Contains(err.Error(), "not registered") {
+		if NotRegistered(err) {
 			return fmt.Sprintf("Omni does not know an infra provider %q (any more): create it there, with a key for this serve", provider)
 		}
 

@@ -80,9 +80,12 @@ func (c *Controller) resetForRemoval(ctx context.Context, m Machine) error {
 		return err
 	}
 
+	begun := time.Now()
 	if err = bmc.Do(ctx, power.Cycle); err != nil {
 		return err
 	}
+
+	c.cfg.Agents.Drop(m.ID, begun)
 
 	c.log.Info("power cycle", "machine_id", m.ID, "reason", "removed from Omni", "by", "policy")
 	c.observe(m.ID, "power", "power cycle", "removed from Omni while it ran")

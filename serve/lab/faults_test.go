@@ -17,6 +17,7 @@ import (
 	"github.com/bmctl/bmctl/power/bmcsim"
 	"github.com/bmctl/bmctl/serve/lab"
 	"github.com/bmctl/bmctl/serve/localapi"
+	"github.com/bmctl/bmctl/serve/omnisim"
 	"github.com/bmctl/bmctl/serve/resources"
 )
 
@@ -327,4 +328,101 @@ func end(t *testing.T, cmd *exec.Cmd) {
 	}
 
 	_ = cmd.Wait() // that it was killed is what it says
+}
+
+// TestRefusedKey: a key that Omni does not know ends serve at once, with nothing
+// bound and the exit code that says so.
+func TestRefusedKey(t *testing.T) {
+	l := start(t, lab.Config{Machines: 1, Off: true})
+
+	for who, key := range map[string]string{"a stranger": strangersKey(t), "a person": l.Omni().OperatorKey()} {
+		var stderr strings.Builder
+
+		exe, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		dir := t.TempDir()
+
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+
+		cmd := exec.CommandContext(ctx, exe, "serve", "--api-advertise-address=127.0.0.1", "--api-port=0", "--dhcp-port=0",
+			"--pxe-port=0", "--tftp-port=0", "--state-dir="+dir, "--socket="+filepath.Join(dir, "s"))
+		cmd.Env = append(os.Environ(), "OMNI_ENDPOINT="+l.Endpoint(), "OMNI_SERVICE_ACCOUNT_KEY="+key)
+		cmd.Stderr = &stderr
+
+		if _ = cmd.Run(); cmd.ProcessState.ExitCode() != 4 { // the code is what counts
+			t.Errorf("with the key of %s: exit %d, want 4:\n%s", who, cmd.ProcessState.ExitCode(), stderr.String())
+		}
+
+		if strings.Contains(stderr.String(), "start component") || !strings.Contains(stderr.String(), "hint:") {
+			t.Errorf("with the key of %s something was started, or there is no hint:\n%s", who, stderr.String())
+		}
+	}
+}
+
+// strangersKey is the key of another Omni's provider.
+func strangersKey(t *testing.T) string {
+	t.Helper()
+
+	other, err := omnisim.Start(omnisim.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	defer other.Close() //nolint:errcheck // only its key is wanted
+
+	return other.ProviderKey()
+}
+
+// TestUnregistered: a provider that is deleted in Omni stops acting, says why,
+// goes on asking, and acts again when it is back.
+func TestUnregistered(t *testing.T) {
+	l := start(t, lab.Config{Speed: 4, Machines: 1, MinRebootInterval: time.Second})
+	client := localapi.Dial(l.SocketPath())
+
+	defer client.Close()
+
+	reason := func() string {
+		h, err := client.Health(t.Context())
+		if err != nil {
+			return err.Error()
+		}
+
+		return h.ActingReason
+	}
+
+	eventually(t, l, "acting", func() bool { return reason() == "" })
+
+	if err := l.Omni().Unregister(); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, l, "the reason is shown", func() bool { return strings.Contains(reason(), `does not know an infra provider "bare-metal"`) })
+
+	if err := l.Omni().Register(); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, l, "acting again", func() bool { return reason() == "" })
+}
+
+// TestTerminated: serve ends in order within its 5 s, also while an agent's
+// tunnel is open.
+func TestTerminated(t *testing.T) {
+	l := start(t, lab.Config{Speed: 4, Machines: 1})
+	m := l.Machines()[0]
+
+	eventually(t, l, "its agent is there", func() bool { return view(t, l, m).Stage == "agent" })
+
+	begun := time.Now()
+	if err := l.StopServe(); err != nil {
+		t.Fatal(err)
+	}
+
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("it took %s to end", took)
+	}
 }

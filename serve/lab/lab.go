@@ -45,8 +45,10 @@ type Config struct {
 	Speed float64
 	// Dir holds everything; it must be empty or not there.
 	Dir string
-	// Exe is the bmctl binary whose serve is run.
-	Exe string
+	// Exe is the bmctl binary whose serve is run, Environ the environment that the
+	// lab's own variables are added to.
+	Exe     string
+	Environ []string
 	// MinRebootInterval of serve, 2 s.
 	MinRebootInterval time.Duration
 	// ServeFlags are further flags for serve.
@@ -134,6 +136,11 @@ func (c Config) validate() error {
 	known := bmcsim.KnownFaults()
 
 	for name, fault := range c.Faults {
+		var i int
+		if n, err := fmt.Sscanf(name, "r1n%d", &i); n != 1 || err != nil || i < 1 || i > c.Machines || name != machineName(i) {
+			return fmt.Errorf("fault of %q: the machines are %s to %s", name, machineName(1), machineName(c.Machines))
+		}
+
 		if !slices.Contains(known, fault) {
 			return fmt.Errorf("fault %q of %s: want one of %s", fault, name, strings.Join(known, ", "))
 		}

@@ -51,7 +51,7 @@ func start(t *testing.T, cfg lab.Config) *lab.Lab {
 		t.Fatal(err)
 	}
 
-	cfg.Exe = exe
+	cfg.Exe, cfg.Environ = exe, os.Environ()
 	if testing.Verbose() {
 		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	}

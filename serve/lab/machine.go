@@ -43,6 +43,9 @@ type Machine struct {
 	wipes     []time.Time
 }
 
+// machineName is the i-th machine's, counting from 1.
+func machineName(i int) string { return fmt.Sprintf("r1n%02d", i) }
+
 // newMachine makes the i-th machine of a lab, counting from 1.
 func newMachine(l *Lab, i int, rnd *rand.Rand) (*Machine, error) {
 	id, err := uuid.NewRandomFromReader(randReader{rnd})
@@ -51,14 +54,14 @@ func newMachine(l *Lab, i int, rnd *rand.Rand) (*Machine, error) {
 	}
 
 	m := &Machine{
-		Name:    fmt.Sprintf("r1n%02d", i),
+		Name:    machineName(i),
 		UUID:    id.String(),
 		MAC:     fmt.Sprintf("02:77:00:%02x:%02x:%02x", rnd.IntN(256), i>>8, i&255),
 		Serial:  fmt.Sprintf("LAB%06d", i),
 		Redfish: i == 1,
 		lab:     l,
 		local:   l.address(78, i),
-		log:     l.log.With("machine", fmt.Sprintf("r1n%02d", i)),
+		log:     l.log.With("machine", machineName(i)),
 	}
 
 	cfg := bmcsim.Config{

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -38,7 +39,7 @@ func (l *Lab) StartServe(ctx context.Context) error {
 	defer log.Close() //nolint:errcheck // the child has it
 
 	cmd := exec.Command(l.cfg.Exe, append([]string{"serve"}, l.serveFlags()...)...) //nolint:gosec // our own binary
-	cmd.Env = append(os.Environ(),
+	cmd.Env = append(slices.Clone(l.cfg.Environ),
 		"OMNI_ENDPOINT="+l.omni.Endpoint(), "OMNI_SERVICE_ACCOUNT_KEY="+l.omni.ProviderKey(), "BMCTL_CONFIG="+l.configPath())
 	cmd.Stderr = log
 	cmd.SysProcAttr = childAttributes()
