@@ -1,0 +1,391 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bmctl/bmctl/serve/localapi"
+	"github.com/bmctl/bmctl/serve/operator"
+	"github.com/bmctl/bmctl/tui"
+)
+
+// tuiSource adapts serve's socket, the inventory's BMCs and Omni to the view.
+type tuiSource struct {
+	a         *app
+	kind      string
+	client    *localapi.Client
+	inventory *tuiInventory
+	names     map[string]string // inventory hosts by machine id
+	addresses map[string]string // and by BMC address
+	console   bool              // there is a console command
+
+	mu    sync.Mutex
+	omni  *operator.Client
+	seen  []localapi.Machine        // of the last snapshot
+	since uint64                    // the last event
+	last  map[string]localapi.Event // by machine id
+}
+
+var _ tui.Source = (*tuiSource)(nil)
+
+func (a *app) newSource(ctx context.Context, root *cobra.Command, kind string) (*tuiSource, error) {
+	if kind == sourceInventory && len(a.file.Hosts) == 0 {
+		return nil, failf(codeNoMatch, "bmctl config init", "the inventory is empty")
+	}
+
+	_, rest, err := root.Find([]string{"console", "x"})
+
+	return &tuiSource{
+		a: a, kind: kind, client: a.serveClient(), inventory: newInventory(ctx, a), console: err == nil && len(rest) == 1,
+		last: map[string]localapi.Event{}, names: a.file.NamesByID(), addresses: a.file.NamesByAddress(),
+	}, nil
+}
+
+func (s *tuiSource) close() {
+	s.client.Close()
+	s.inventory.close()
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.omni != nil {
+		_ = s.omni.Close() // nothing is lost with it
+	}
+}
+
+// Snapshot implements tui.Source.
+func (s *tuiSource) Snapshot(ctx context.Context) (tui.Snapshot, error) {
+	if s.kind == sourceInventory {
+		return s.inventorySnapshot("the inventory alone: power and nothing else; boot, status and events come from bmctl serve"), nil
+	}
+
+	list, err := s.client.Machines(ctx)
+	if err == nil {
+		return s.serveSnapshot(ctx, list)
+	}
+
+	if s.kind == sourceAuto && away(err) && len(s.a.file.Hosts) > 0 {
+		return s.inventorySnapshot("serve does not answer: power only; boot, status and events are empty. Start it: bmctl serve"), nil
+	}
+
+	return tui.Snapshot{}, err
+}
+
+// away tells whether nobody serves, or not for us.
+func away(err error) bool {
+	return errors.Is(err, localapi.ErrNotRunning) || errors.Is(err, localapi.ErrPermission)
+}
+
+func (s *tuiSource) serveSnapshot(ctx context.Context, list localapi.MachineList) (tui.Snapshot, error) {
+	health, err := s.client.Health(ctx)
+	if err != nil {
+		return tui.Snapshot{}, err
+	}
+
+	s.notice(list.Items)
+
+	snapshot := tui.Snapshot{Health: viewHealth(health), Cannot: s.cannot(), Rows: make([]tui.Row, 0, len(list.Items))}
+	outside := outsideInventory()
+
+	for _, m := range list.Items {
+		row := viewRow(m)
+		if s.host(m) == "" {
+			row.Cannot = outside
+		}
+
+		snapshot.Rows = append(snapshot.Rows, row)
+	}
+
+	return snapshot, nil
+}
+
+// notice remembers the machines, and fills in what serve's events told of those
+// whose last event it does not keep.
+func (s *tuiSource) notice(machines []localapi.Machine) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	for i := range machines {
+		if event, known := s.last[machines[i].ID]; known && machines[i].LastEvent.Text == "" {
+			machines[i].LastEvent = localapi.LastEvent{At: event.At, Text: event.Text}
+		}
+	}
+
+	s.seen = machines
+}
+
+// host is the machine's name in the inventory, or empty.
+func (s *tuiSource) host(m localapi.Machine) string {
+	if name := s.names[strings.ToLower(m.ID)]; name != "" {
+		return name
+	}
+
+	if m.BMC.Address == "" {
+		return ""
+	}
+
+	return s.addresses[m.BMC.Address]
+}
+
+// cannot says which verbs are out of reach for all machines.
+func (s *tuiSource) cannot() map[tui.Verb]string {
+	reasons := map[tui.Verb]string{}
+
+	if s.a.env("OMNI_ENDPOINT") == "" || s.a.env("OMNI_SERVICE_ACCOUNT_KEY") == "" {
+		for _, verb := range []tui.Verb{tui.Accept, tui.Reject, tui.Cordon, tui.Uncordon} {
+			reasons[verb] = "needs Omni: OMNI_ENDPOINT and OMNI_SERVICE_ACCOUNT_KEY of an operator"
+		}
+	}
+
+	if !s.console {
+		reasons[tui.Console] = "this bmctl has no console command"
+	}
+
+	return reasons
+}
+
+// outsideInventory says what cannot be had of machines whose BMC the inventory
+// does not know.
+func outsideInventory() map[tui.Verb]string {
+	reasons := map[tui.Verb]string{}
+	for _, verb := range append(slices.Collect(powerActs()), tui.Console) {
+		reasons[verb] = "not in the inventory"
+	}
+
+	return reasons
+}
+
+func viewHealth(h localapi.Health) tui.Health {
+	view := tui.Health{
+		Source: sourceServe, Omni: hostOf(h.Omni), Serve: hostOf(h.HTTP),
+		OmniDown: !h.OmniConnected, OmniSince: h.OmniSince, OmniError: h.OmniError,
+	}
+
+	if view.OmniDown && h.OmniError != "" {
+		view.Notice = "omni: " + h.OmniError
+	} else if !h.Acting {
+		view.Notice = "serve does not act on machines: " + cmp.Or(h.ActingReason, "it does not say why")
+	}
+
+	return view
+}
+
+// hostOf is the host of a URL or of host:port.
+func hostOf(address string) string {
+	if parsed, err := url.Parse(address); err == nil && parsed.Host != "" {
+		return parsed.Host
+	}
+
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+
+	return address
+}
+
+func viewRow(m localapi.Machine) tui.Row {
+	return tui.Row{
+		ID: m.ID, Name: m.Name, Power: m.Power, PowerAt: m.PowerAt, Stage: m.Stage, Status: m.Status, Reason: m.Reason,
+		Cluster: m.Cluster, Talos: m.TalosVersion, LastEvent: m.LastEvent.Text, LastEventAt: m.LastEvent.At, Labels: m.Labels,
+		BMC: tui.BMC{
+			Protocol: m.BMC.Protocol, Address: m.BMC.Address, Error: m.BMC.Error,
+			Latency: time.Duration(m.BMC.LatencySeconds * float64(time.Second)),
+		},
+		Accepted: m.Accepted, Cordoned: m.Cordoned, ReadyToUse: m.ReadyToUse, Installed: m.Installed,
+		Held: m.Held, MAC: m.MAC, Address: m.Address, Serial: m.Serial, FirstSeen: m.FirstSeen, AgentSince: m.AgentSince,
+		BootDecision: m.BootDecision, BootReason: m.BootReason,
+	}
+}
+
+// Events implements tui.Source: serve's events, and while there is no serve the
+// changes of the inventory's power.
+func (s *tuiSource) Events(ctx context.Context) iter.Seq2[tui.Event, error] {
+	return func(yield func(tui.Event, error) bool) {
+		for ctx.Err() == nil {
+			var err error
+
+			if s.kind != sourceInventory {
+				if err = s.serveEvents(ctx, yield); err == nil {
+					return
+				}
+			}
+
+			if s.kind == sourceServe || s.kind == sourceAuto && (!away(err) || len(s.a.file.Hosts) == 0) {
+				yield(tui.Event{}, err)
+
+				return
+			}
+
+			if !s.inventoryEvents(ctx, yield) {
+				return
+			}
+		}
+	}
+}
+
+// serveEvents returns nil when the reader wants no more.
+func (s *tuiSource) serveEvents(ctx context.Context, yield func(tui.Event, error) bool) error {
+	s.mu.Lock()
+	since := s.since
+	s.mu.Unlock()
+
+	for event, err := range s.client.Events(ctx, since) {
+		if err != nil {
+			return err
+		}
+
+		s.mu.Lock()
+		s.since, s.last[event.MachineID] = event.Seq, event
+		s.mu.Unlock()
+
+		view := tui.Event{At: event.At, MachineID: event.MachineID, MAC: event.MAC, Type: event.Type, Text: event.Text, Reason: event.Reason}
+		if !yield(view, nil) {
+			return nil
+		}
+	}
+
+	return nil
+}
+
+// inventoryEvents goes on until serve answers, and returns false when the reader
+// wants no more.
+func (s *tuiSource) inventoryEvents(ctx context.Context, yield func(tui.Event, error) bool) bool {
+	ticker := time.NewTicker(refresh)
+	defer ticker.Stop()
+
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case event := <-s.inventory.changes:
+			if !yield(event, nil) {
+				return false
+			}
+		case <-ticker.C:
+			if s.kind == sourceInventory {
+				continue
+			}
+
+			if _, err := s.client.Health(ctx); err == nil {
+				return true
+			}
+		}
+	}
+}
+
+// Do implements tui.Source.
+func (s *tuiSource) Do(ctx context.Context, verb tui.Verb, ids ...string) iter.Seq[tui.Result] {
+	if act, ok := powerAct(verb); ok {
+		return s.inventory.do(ctx, act, s.hostsOf(ids))
+	}
+
+	return s.doInOmni(ctx, verb, ids)
+}
+
+// hostsOf are the inventory's hosts by machine id; one that is not there has none.
+func (s *tuiSource) hostsOf(ids []string) []hostOfMachine {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	hosts := make([]hostOfMachine, len(ids))
+
+	for i, id := range ids {
+		hosts[i] = hostOfMachine{id, s.names[strings.ToLower(id)]}
+
+		if _, known := s.a.file.Hosts[id]; known && hosts[i].host == "" {
+			hosts[i].host = id // a host without an id goes by its name
+		}
+
+		for _, m := range s.seen {
+			if m.ID == id && hosts[i].host == "" {
+				hosts[i].host = s.host(m)
+			}
+		}
+	}
+
+	return hosts
+}
+
+// omniActTimeout limits one act on one machine.
+const omniActTimeout = 30 * time.Second
+
+func (s *tuiSource) doInOmni(ctx context.Context, verb tui.Verb, ids []string) iter.Seq[tui.Result] {
+	return func(yield func(tui.Result) bool) {
+		for _, id := range ids {
+			err := s.inOmni(ctx, verb, id)
+
+			text := map[tui.Verb]string{tui.Accept: "accepted", tui.Reject: "rejected", tui.Cordon: "cordoned", tui.Uncordon: "uncordoned"}[verb]
+			if err != nil {
+				text = ""
+			}
+
+			if !yield(tui.Result{ID: id, Text: text, Err: err}) {
+				return
+			}
+		}
+	}
+}
+
+func (s *tuiSource) inOmni(ctx context.Context, verb tui.Verb, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, omniActTimeout)
+	defer cancel()
+
+	omni, err := s.connected(ctx)
+	if err != nil {
+		return err
+	}
+
+	switch verb {
+	case tui.Accept:
+		return omni.Accept(ctx, id)
+	case tui.Reject:
+		return omni.Reject(ctx, id)
+	case tui.Cordon:
+		return omni.Cordon(ctx, id)
+	case tui.Uncordon:
+		return omni.Uncordon(ctx, id)
+	default:
+		return fmt.Errorf("%q is no act on Omni", verb)
+	}
+}
+
+// connected connects to Omni once. The lock is not held meanwhile: two that try
+// at once both connect, and one of them closes again.
+func (s *tuiSource) connected(ctx context.Context) (*operator.Client, error) {
+	s.mu.Lock()
+	omni := s.omni
+	s.mu.Unlock()
+
+	if omni != nil {
+		return omni, nil
+	}
+
+	omni, err := s.a.connectOmni(ctx, omniFlags{})
+	if err != nil {
+		return nil, err
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.omni != nil {
+		_ = omni.Close() // the other one is used
+
+		return s.omni, nil
+	}
+
+	s.omni = omni
+
+	return omni, nil
+}

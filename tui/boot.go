@@ -1,0 +1,229 @@
+package tui
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// attempt is one boot of a machine, from its power-on or its first packet.
+type attempt struct {
+	number int
+	begun  string // what began it, besides the machine's own packets
+	steps  []step
+}
+
+// step is an event of a boot; the same one over and over is one step.
+type step struct {
+	Event
+	times int
+}
+
+// lull is the silence after which what comes is another boot.
+const lull = 5 * time.Minute
+
+// attempts takes the events of one machine, in order, apart into its boots.
+func attempts(events []Event) []attempt {
+	var all []attempt
+
+	for _, e := range events {
+		if !bootType(e.Type) {
+			continue
+		}
+
+		if len(all) == 0 || all[len(all)-1].over(e) {
+			all = append(all, attempt{number: len(all) + 1})
+		}
+
+		all[len(all)-1].add(e)
+	}
+
+	return all
+}
+
+func bootType(kind string) bool {
+	return slices.Contains(stages(), kind) || kind == "power" || kind == "asset" || kind == "ignored" || kind == "wipe"
+}
+
+// over tells whether the event belongs to another boot. The loader asks for an
+// address again, so a discover ends a boot only once its script was told; a
+// power act ends it once the machine was heard.
+func (a *attempt) over(e Event) bool {
+	if len(a.steps) == 0 {
+		return false
+	}
+
+	last := a.steps[len(a.steps)-1]
+
+	switch {
+	case e.Type == "power":
+		return a.has("discover", "request", "loader", "script", "kernel", "initrd", "agent") || e.At.Sub(last.At) > lull
+	case e.Type == "discover" || e.Type == "request":
+		return a.has("script", "kernel", "initrd", "agent")
+	default:
+		return e.Type != "agent" && e.Type != "wipe" && e.At.Sub(last.At) > lull
+	}
+}
+
+func (a *attempt) has(kinds ...string) bool {
+	return slices.ContainsFunc(a.steps, func(s step) bool { return slices.Contains(kinds, s.Type) })
+}
+
+func (a *attempt) add(e Event) {
+	if n := len(a.steps); n > 0 {
+		last := &a.steps[n-1]
+		if last.Type == e.Type && last.Text == e.Text && last.Reason == e.Reason {
+			last.times++
+			last.At = e.At
+
+			return
+		}
+	}
+
+	a.steps = append(a.steps, step{e, 1})
+}
+
+// bootLines are the machine's newest boot; in place of the table, all of them.
+func (m *Model) bootLines(r *row) []string {
+	all := attempts(m.eventsOf(r))
+	if len(all) == 0 {
+		return []string{" " + m.theme.in(faint, m.noBoot())}
+	}
+
+	if !m.open {
+		all = all[len(all)-1:]
+	}
+
+	var lines []string
+
+	for i := range slices.Backward(all) {
+		if len(lines) > 0 {
+			lines = append(lines, "")
+		}
+
+		lines = append(lines, m.attemptLines(&all[i], r, i == len(all)-1)...)
+	}
+
+	return lines
+}
+
+func (m *Model) noBoot() string {
+	if m.health.Source == "inventory" {
+		return "nothing: boots are seen by bmctl serve, which does not run"
+	}
+
+	return "no boot seen yet"
+}
+
+func (m *Model) attemptLines(a *attempt, r *row, newest bool) []string {
+	head := "Boot attempt #" + itoa(a.number)
+
+	var begun []string
+
+	for _, s := range a.steps {
+		if s.Type == "power" {
+			begun = append(begun, s.Text+" "+s.At.In(m.now.Location()).Format("15:04:05"))
+		}
+	}
+
+	if len(begun) > 0 {
+		head += " (" + strings.Join(begun, ", ") + ")"
+	}
+
+	lines := []string{" " + m.theme.in(strong, head)}
+
+	for _, s := range a.steps {
+		if s.Type != "power" {
+			lines = append(lines, m.stepLine(s))
+		}
+	}
+
+	if newest {
+		lines = append(lines, m.waiting(a, r)...)
+	}
+
+	return lines
+}
+
+func (m *Model) stepLine(s step) string {
+	text := strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(s.Text, s.Type), ":"))
+
+	switch {
+	case (s.Type == "discover" || s.Type == "request") && text != "":
+		text = "offered " + text
+	case s.Type == "script" && text != "":
+		text = m.theme.in(accent, text)
+	}
+
+	if s.times > 1 {
+		text += " " + m.theme.in(faint, "x"+itoa(s.times))
+	}
+
+	return m.eventLine(s.Event, stepName(s.Type), text)
+}
+
+func stepName(kind string) string {
+	switch kind {
+	case "discover":
+		return "dhcp discover"
+	case "request":
+		return "pxe request"
+	case "loader":
+		return "tftp"
+	case "script":
+		return "ipxe script"
+	default:
+		return kind
+	}
+}
+
+// waiting says what comes next, while the boot is under way.
+func (m *Model) waiting(a *attempt, r *row) []string {
+	if len(a.steps) == 0 || r.Power == "off" || a.has("agent") || r.Stage == "agent" || r.Stage == "" {
+		return nil
+	}
+
+	last := a.steps[len(a.steps)-1]
+
+	next, why := "", ""
+
+	switch last.Type {
+	case "power":
+		next, why = "dhcp discover", "the firmware is starting"
+	case "discover", "request":
+		next, why = "tftp", "the firmware fetches the loader"
+	case "loader":
+		next, why = "ipxe script", "the loader asks what to boot"
+	case "script", "kernel", "initrd", "asset":
+		next, why = afterScript(a)
+	}
+
+	if next == "" {
+		return nil
+	}
+
+	return []string{"   " + m.theme.in(faint, pad("+"+age(m.now.Sub(last.At)), 12)) + "  " + m.theme.in(accent, pad(next, 13)) + " " +
+		m.theme.in(faint, "waiting: "+why)}
+}
+
+// afterScript is what a machine does that was told its script.
+func afterScript(a *attempt) (next, why string) {
+	decision := ""
+
+	for _, s := range a.steps {
+		if s.Type == "script" {
+			decision = s.Text
+		}
+	}
+
+	switch {
+	case strings.HasSuffix(decision, "disk"):
+		return "", ""
+	case strings.HasSuffix(decision, "wait"):
+		return "ipxe script", "it was told to ask again"
+	case strings.HasSuffix(decision, "agent"):
+		return "agent", "kernel and agent are loading"
+	default:
+		return "kernel", "served by the image factory, which is not seen here"
+	}
+}

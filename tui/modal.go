@@ -1,0 +1,334 @@
+package tui
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/charmbracelet/bubbles/key"
+	tea "github.com/charmbracelet/bubbletea"
+)
+
+// modal has all keys while it is there. There is one at a time.
+type modal interface {
+	key(m Model, msg tea.KeyMsg) (Model, tea.Cmd)
+	// box is what stands in the middle of the screen, at most w cells wide and h
+	// lines high; no lines: nothing does.
+	box(m *Model, w, h int) (title string, lines []string)
+	// foot is what stands in place of the keys; empty: their own.
+	foot(m *Model) string
+}
+
+// menu offers verbs by one key each.
+type menu struct {
+	title string
+	verbs []Verb
+}
+
+func (n menu) key(m Model, msg tea.KeyMsg) (Model, tea.Cmd) {
+	m.modal = nil
+
+	for _, verb := range n.verbs {
+		if msg.String() == deeds()[verb].key {
+			m.confirm(verb, m.targets())
+		}
+	}
+
+	return m, nil
+}
+
+func (n menu) box(*Model, int, int) (string, []string) { return "", nil }
+
+func (n menu) foot(m *Model) string {
+	targets := m.targets()
+	parts := []string{" " + m.theme.in(strong, n.title+" "+count(targets)+":")}
+
+	for _, verb := range n.verbs {
+		d := deeds()[verb]
+		parts = append(parts, m.keyHint(d.key, d.word, m.blocked(verb, targets) != ""))
+	}
+
+	return strings.Join(append(parts, m.keyHint("esc", "back", false)), "   ")
+}
+
+// confirmation asks before an act. The safe button has the focus.
+type confirmation struct {
+	verb    Verb
+	ids     []string
+	targets []*row
+	skipped []string // why others are left out
+	act     bool     // the focus is on the act
+	wanted  string   // what is to be typed; empty: nothing
+	input   editor
+}
+
+// typeFrom is from how many machines on their number is to be typed for an act
+// that stops them.
+const typeFrom = 11
+
+func newConfirm(verb Verb, can []*row, skipped []string) confirmation {
+	c := confirmation{verb: verb, targets: can, skipped: skipped}
+	for _, r := range can {
+		c.ids = append(c.ids, r.raw)
+	}
+
+	d := deeds()[verb]
+
+	switch {
+	case d.typed:
+		c.wanted = firstBlock(can[0].ID)
+	case d.cuts && len(can) >= typeFrom:
+		c.wanted = itoa(len(can))
+	}
+
+	return c
+}
+
+func (c confirmation) key(m Model, msg tea.KeyMsg) (Model, tea.Cmd) {
+	if c.wanted != "" {
+		return c.typing(m, msg)
+	}
+
+	switch {
+	case key.Matches(msg, m.keys.Yes), key.Matches(msg, m.keys.Confirm) && c.act:
+		return c.carryOut(m)
+	case key.Matches(msg, m.keys.Confirm), key.Matches(msg, m.keys.Cancel):
+		return c.cancel(m), nil
+	case key.Matches(msg, m.keys.OtherFocus):
+		c.act = !c.act
+		m.modal = c
+	case key.Matches(msg, m.keys.Gentle) && deeds()[c.verb].gentle != "":
+		m.confirm(deeds()[c.verb].gentle, c.targets)
+	}
+
+	return m, nil
+}
+
+// typing lets enter act only behind what is to be typed.
+func (c confirmation) typing(m Model, msg tea.KeyMsg) (Model, tea.Cmd) {
+	switch {
+	case msg.Type == tea.KeyEsc:
+		return c.cancel(m), nil
+	case key.Matches(msg, m.keys.Confirm) && c.typed():
+		return c.carryOut(m)
+	case key.Matches(msg, m.keys.Confirm):
+		return c.cancel(m), nil
+	}
+
+	c.input = c.input.key(msg)
+	m.modal = c
+
+	return m, nil
+}
+
+func (c confirmation) typed() bool {
+	return strings.EqualFold(strings.TrimSpace(c.input.value()), c.wanted)
+}
+
+func (c confirmation) cancel(m Model) Model {
+	m.modal = nil
+	m.say(plain, "not confirmed: nothing was done")
+
+	return m
+}
+
+func (c confirmation) carryOut(m Model) (Model, tea.Cmd) {
+	m.modal = nil
+	m.anchor = ""
+
+	return m.do(c.verb, c.ids, string(c.verb)+" "+count(c.targets))
+}
+
+func (c confirmation) foot(*Model) string { return "" }
+
+func (c confirmation) box(m *Model, w, h int) (string, []string) {
+	d := deeds()[c.verb]
+	lines := c.machines(m, max(1, h-9-len(c.skipped)))
+
+	for i, why := range c.skipped {
+		if i == 3 {
+			lines = append(lines, m.theme.in(faint, fmt.Sprintf("and %d more are left out", len(c.skipped)-i)))
+
+			break
+		}
+
+		lines = append(lines, m.theme.in(faint, "left out: "+why))
+	}
+
+	lines = append(lines, "")
+
+	warning := d.warning
+	if d.gentle != "" {
+		warning += " Soft shutdown: s"
+	}
+
+	r := plain
+	if d.cuts || d.typed {
+		r = warn
+	}
+
+	for _, line := range wrap(strings.TrimSpace(warning), w) {
+		lines = append(lines, m.theme.in(r, line))
+	}
+
+	if command := clean(m.src.Equivalent(c.verb, c.ids...)); command != "" {
+		for _, line := range wrap("equivalent: "+command, w) {
+			lines = append(lines, m.theme.in(faint, line))
+		}
+	}
+
+	return d.title + " " + count(c.targets), append(lines, "", c.buttons(m, w))
+}
+
+// buttons is the last line: what to type, or the two buttons.
+func (c confirmation) buttons(m *Model, w int) string {
+	d := deeds()[c.verb]
+
+	if c.wanted != "" {
+		room := max(1, w-width("Type "+c.wanted+" to "+d.word+": ")-width("   esc cancel")-1)
+		left := "Type " + m.theme.in(strong, c.wanted) + " to " + d.word + ": " + tail(clean(c.input.value()), room) + m.theme.prompt
+
+		return between(left, m.keyHint("esc", "cancel", false), w)
+	}
+
+	word := d.word
+	if len(c.targets) > 1 {
+		word += " " + itoa(len(c.targets))
+	}
+
+	cancel, act := m.theme.in(strong, "[ Cancel ]"), m.keyHint("y", word, false)
+	if c.act {
+		cancel, act = "  Cancel  ", m.theme.in(strong, "[ "+word+" ]")
+	}
+
+	return between("", cancel+"   "+act, w)
+}
+
+// tail is the end of a text, at most w cells.
+func tail(text string, w int) string {
+	runes := []rune(text)
+	for width(string(runes)) > w && len(runes) > 0 {
+		runes = runes[1:]
+	}
+
+	return string(runes)
+}
+
+// machines are the lines that say what the act is about.
+func (c confirmation) machines(m *Model, most int) []string {
+	if deeds()[c.verb].typed {
+		return c.identity(m)
+	}
+
+	hidden := map[string]bool{}
+	for _, r := range c.targets {
+		hidden[r.raw] = !slices.ContainsFunc(m.shown, func(s *row) bool { return s.raw == r.raw })
+	}
+
+	names := 0
+	for _, r := range c.targets[:min(most, len(c.targets))] {
+		names = max(names, width(r.name()))
+	}
+
+	var lines []string
+
+	for i, r := range c.targets {
+		if i == most-1 && len(c.targets) > most {
+			lines = append(lines, m.theme.in(faint, fmt.Sprintf("and %d more", len(c.targets)-i)))
+
+			break
+		}
+
+		lines = append(lines, c.machine(m, r, names, hidden[r.raw]))
+	}
+
+	return lines
+}
+
+func (c confirmation) machine(m *Model, r *row, names int, hidden bool) string {
+	power := r.Power
+	if power != "on" && power != "off" {
+		power = "?"
+	}
+
+	where, use := "not allocated", ""
+	if r.Cluster != "" {
+		where = "in cluster " + r.Cluster
+		if deeds()[c.verb].cuts {
+			use = "   " + m.theme.in(warn, "<- in use")
+		}
+	}
+
+	if hidden {
+		use += "   " + m.theme.in(warn, "hidden by the filter")
+	}
+
+	return pad(r.name(), names) + "  " + fit(power, 3, "") + "  " + where + use
+}
+
+// identity is what is known of the machine whose id is to be typed.
+func (c confirmation) identity(m *Model) []string {
+	r := c.targets[0]
+	unknown := func(text string) string {
+		if text == "" {
+			return "unknown"
+		}
+
+		return text
+	}
+
+	name := r.name()
+	if !r.named() {
+		name = "no name in the inventory"
+	}
+
+	lines := []string{
+		m.theme.in(strong, r.ID), name + "   S/N " + unknown(r.Serial),
+		"first seen " + since(r.FirstSeen, m.now) + " ago from " + unknown(r.Address) + " (mac " + unknown(r.MAC) + ")",
+		"bmc " + unknown(strings.TrimSpace(r.BMC.Protocol+" "+r.BMC.Address)),
+		"disks: unknown (the agent does not report them)",
+	}
+
+	if r.FirstSeen.IsZero() {
+		lines[2] = "first seen: unknown, from " + unknown(r.Address) + " (mac " + unknown(r.MAC) + ")"
+	}
+
+	if r.Status == "rejected" {
+		lines = append(lines, "it was rejected before")
+	}
+
+	return lines
+}
+
+// leave asks before acts under way are given up.
+type leave struct{}
+
+func (leave) key(m Model, msg tea.KeyMsg) (Model, tea.Cmd) {
+	m.modal = nil
+
+	if key.Matches(msg, m.keys.Yes) {
+		return m, tea.Quit
+	}
+
+	return m, nil
+}
+
+func (leave) foot(*Model) string { return "" }
+
+func (leave) box(m *Model, w, _ int) (string, []string) {
+	lines := wrap("What is under way is given up; what was begun is not undone:", w)
+
+	for _, j := range m.jobs {
+		lines = append(lines, "  "+j.progress())
+	}
+
+	return "Leave", append(lines, "", between("", m.theme.in(strong, "[ Stay ]")+"   "+m.keyHint("y", "leave", false), w))
+}
+
+func (j job) progress() string {
+	if j.total == 0 {
+		return j.what
+	}
+
+	return fmt.Sprintf("%s: %d of %d", j.what, j.done, j.total)
+}
