@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/bmctl/bmctl/cli/config"
 	"github.com/bmctl/bmctl/cli/out"
 	"github.com/bmctl/bmctl/power"
 	"github.com/bmctl/bmctl/serve/localapi"
@@ -175,7 +173,7 @@ func (a *app) bmcOf(ctx context.Context, omni *operator.Client, verb bmcVerb, c 
 		return f
 	}
 
-	login, err := a.bmcTarget(ctx, verb, c, stored, f)
+	login, err := a.bmcLogin(ctx, a.bmcSources(verb, c, stored, f))
 	if err != nil {
 		return err
 	}
@@ -284,98 +282,4 @@ func (a *app) bmcReport(r bmcResult) error {
 	_, err := fmt.Fprintln(a.stdout, out.Clean(line))
 
 	return err
-}
-
-// bmcTarget puts together where the BMC is and whom to log in as: from the
-// flags, else what was set in Omni (rotate and test), else the inventory, else
-// what serve sees.
-func (a *app) bmcTarget(ctx context.Context, verb bmcVerb, c candidate, stored operator.BMC, f bmcFlags) (power.Target, error) {
-	host := a.hostOf(c, f.address)
-	credential := a.file.Credentials[cmp.Or(host.Credentials, config.DefaultCredentials)]
-
-	if verb == bmcSet {
-		stored = operator.BMC{} // it is to be replaced as a whole
-	}
-
-	target := power.Target{
-		Name: c.name, UUID: c.ID, Protocol: power.Protocol(f.protocol),
-		Address:     cmp.Or(f.address, stored.Address, host.Address, c.seen.BMC.Address),
-		Port:        cmp.Or(f.port, int(stored.Port)),
-		RedfishPort: f.redfishPort,
-		Username:    cmp.Or(f.login.username, stored.Username, credential.Username),
-	}
-
-	target = fillPorts(target, host, a.file)
-
-	switch {
-	case target.Address == "":
-		return target, usagef("the address of the BMC of %s is not known: give --address", c.name)
-	case target.Username == "":
-		return target, usagef("whom to log in as on the BMC of %s is not known: give --username", c.name)
-	}
-
-	var err error
-	target.Password, err = a.bmcPassword(ctx, verb, target, stored, credential, f)
-
-	return target, err
-}
-
-// fillPorts takes from the inventory what no flag said.
-func fillPorts(target power.Target, host config.Host, file config.File) power.Target {
-	sameBMC := host.Address == target.Address
-
-	if target.Protocol == power.ProtocolAuto && sameBMC {
-		target.Protocol = cmp.Or(power.Protocol(host.Protocol), power.ProtocolAuto)
-	}
-
-	switch {
-	case sameBMC && host.Protocol == string(power.ProtocolRedfish):
-		target.RedfishPort = cmp.Or(target.RedfishPort, host.Port)
-	case sameBMC:
-		target.Port = cmp.Or(target.Port, host.Port)
-	}
-
-	if port, err := strconv.Atoi(file.Serve["redfish-port"].Text); err == nil {
-		target.RedfishPort = cmp.Or(target.RedfishPort, port)
-	}
-
-	return target
-}
-
-func (a *app) bmcPassword(
-	ctx context.Context, verb bmcVerb, target power.Target, stored operator.BMC, credential config.Credential, f bmcFlags,
-) (power.Secret, error) {
-	password, err := a.givenPassword(ctx, f.login, target.Address)
-	if err != nil || !password.IsZero() {
-		return password, err
-	}
-
-	if verb == bmcTest && !stored.Password.IsZero() && target.Username == stored.Username {
-		return stored.Password, nil
-	}
-
-	if target.Username == credential.Username {
-		password, err = a.credentialPassword(ctx, credential, target.Address)
-		if err != nil || !password.IsZero() {
-			return password, err
-		}
-	}
-
-	hint := fmt.Sprintf("bmctl machines bmc %s %s --password-file FILE", verb, target.Name)
-
-	return a.askSecret(ctx, fmt.Sprintf("Password of %s on the BMC %s: ", out.Clean(target.Username), out.Clean(target.Address)), hint)
-}
-
-// hostOf is the machine's host in the inventory: by its id, else by the address
-// of its BMC. The zero Host: there is none.
-func (a *app) hostOf(c candidate, address string) config.Host {
-	for _, name := range a.file.HostNames() {
-		if host := a.file.Hosts[name]; strings.EqualFold(host.ID, c.ID) {
-			return host
-		}
-	}
-
-	address = cmp.Or(address, c.seen.BMC.Address)
-
-	return a.file.Hosts[a.file.NamesByAddress()[address]]
 }
