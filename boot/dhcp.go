@@ -87,8 +87,20 @@ func reply(request *dhcpv4.DHCPv4, c client, a answer) *dhcpv4.DHCPv4 {
 	if vendor := vendorOption(request, c, a); vendor != nil {
 		packet.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, vendor))
 	}
+	if c.firmware == firmwareIPXE {
+		packet.UpdateOption(dhcpv4.OptGeneric(optionIPXE, ipxePriority))
+	}
 	return packet
 }
+
+// optionIPXE is where iPXE looks for settings of its own, one inside the other
+// (RFC 3679 frees the number; ipxe.org/howto/dhcpd).
+const optionIPXE = dhcpv4.GenericOptionCode(175)
+
+// ipxePriority raises our settings over those of the site's DHCP server, which
+// has none: without it a file name of the site's wins over our script, and as
+// that is the loader again in most sites, iPXE loads itself for ever.
+var ipxePriority = []byte{1, 1, 1}
 
 // vendorOption returns option 43, or nil where it must not be sent: HTTP Boot
 // has none, and its presence takes an EFI machine out of the two-phase protocol.

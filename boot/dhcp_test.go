@@ -98,7 +98,7 @@ func TestAnswersToTheByte(t *testing.T) {
 		name:    "iPXE",
 		request: packetBytes(1, 0, none, none, none, "", "", option(53, "\x01"), option(60, pxe), option(77, "Tinkerbell"), option(93, "\x00\x07")),
 		want: packetBytes(2, 0x8000, none, ours, none, "10.0.2.5", script, option(53, "\x02"), option(54, ip), option(60, pxe),
-			option(66, "10.0.2.5"), option(67, script)),
+			option(66, "10.0.2.5"), option(67, script), option(175, "\x01\x01\x01")),
 	}, {
 		name:    "Raspberry Pi",
 		request: piDiscover(),

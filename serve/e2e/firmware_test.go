@@ -34,15 +34,20 @@ func TestFirmwareTakesTheOffer(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		style    boot.Style
-		firmware string // for qemu.sh
+		firmware string   // for qemu.sh
+		site     []string // of the site's own DHCP server, for dnsmasq
 		steps    []boot.EventType
 	}{
-		{"PXE in one phase", boot.StylePXE10, "", []boot.EventType{boot.EventDiscover, boot.EventLoader, boot.EventScript}},
-		{"HTTP boot", boot.StyleAuto, "options='" + withoutPXE + "'", []boot.EventType{boot.EventDiscover, boot.EventLoader, boot.EventScript}},
-		{"iPXE in the NIC", boot.StyleAuto, "rom=efi-virtio.rom", []boot.EventType{boot.EventDiscover, boot.EventScript}},
+		{"PXE in one phase", boot.StylePXE10, "", nil, []boot.EventType{boot.EventDiscover, boot.EventLoader, boot.EventScript}},
+		{"HTTP boot", boot.StyleAuto, "options='" + withoutPXE + "'", nil, []boot.EventType{boot.EventDiscover, boot.EventLoader, boot.EventScript}},
+		{"iPXE in the NIC", boot.StyleAuto, "rom=efi-virtio.rom", nil, []boot.EventType{boot.EventDiscover, boot.EventScript}},
+		{
+			"the site names a file of its own", boot.StyleAuto, "", []string{"--dhcp-boot=elsewhere.efi"},
+			[]boot.EventType{boot.EventDiscover, boot.EventRequest, boot.EventLoader, boot.EventScript},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := newSite(t)
+			s := newSite(t, test.site...)
 			s.newMachine(t)
 
 			if err := os.WriteFile(s.path("firmware"), []byte(test.firmware), 0o644); err != nil {
