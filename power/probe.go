@@ -1,0 +1,119 @@
+package power
+
+import (
+	"context"
+	"time"
+)
+
+// Prober finds out what answers at an address.
+type Prober interface {
+	// Probe asks what the target is, and reads only. Without a login first: RMCP
+	// ping (ASF 2.0, 3.2.4.2), channel authentication capabilities and cipher
+	// suites (IPMI 2.0, sections 22.13 and 22.15), and the Redfish service root;
+	// both protocols at the same time, unless the target names one. Unless
+	// anonymous, it then logs in and asks what Info, State and the abilities tell.
+	//
+	// The result holds what was learnt, also beside an error. The error says what
+	// failed and ProbeResult.Layer where; both are zero where nothing did. A dark
+	// address takes the whole time of the context (DefaultTimeout where it has no
+	// deadline), two sockets and no memory to speak of, so many may be probed at
+	// once. Nothing that an earlier call found out is used, and nothing that
+	// failed earlier keeps it from asking.
+	Probe(ctx context.Context, target Target, anonymous bool) (ProbeResult, error)
+}
+
+var _ Prober = (*Dialer)(nil)
+
+// ProbeResult is what a probe learnt. What it did not learn is zero.
+type ProbeResult struct {
+	// Protocol is the one that a conversation with the target speaks; empty:
+	// nothing answered.
+	Protocol Protocol
+	// Version is the protocol's: "2.0", "1.15.0".
+	Version string
+	// Address is host:port that answered in that protocol.
+	Address string
+	// IPMI and Redfish tell which of them answered without a login, whichever is
+	// preferred.
+	IPMI, Redfish bool
+	// Suites are the RMCP+ cipher suites that the controller lists, in its order;
+	// none where it does not tell.
+	Suites []int
+	// Suite is the one that the login used.
+	Suite int
+
+	Vendor, Model, Firmware, Serial string
+	// UUID is the system's, as in Info; unless logged in it stays empty (a
+	// Redfish service root has the service's own).
+	UUID string
+
+	// LoggedIn tells that the credentials were taken.
+	LoggedIn bool
+	// Power is the state of the system, StateUnknown where it is not told.
+	Power State
+	// Boot and Console are whether there is a boot override and a serial console.
+	Boot, Console Support
+	// Health is the system's own judgement of itself.
+	Health Health
+	// Took is how long the probe lasted.
+	Took time.Duration
+	// Layer is where it failed; LayerNone: nowhere.
+	Layer Layer
+	// Notes are for people, one sentence each without a full stop: "the boot
+	// override goes through /redfish/v1/Systems/1/SD and takes effect with the
+	// next reset".
+	Notes []string
+}
+
+// Support is whether a controller can do something.
+type Support int
+
+// The answers. SupportUnknown: it was not found out.
+const (
+	SupportUnknown Support = iota
+	SupportNo
+	SupportYes
+)
+
+// String returns "?", "no" or "yes".
+func (s Support) String() string {
+	switch s {
+	case SupportNo:
+		return "no"
+	case SupportYes:
+		return "yes"
+	default:
+		return "?"
+	}
+}
+
+// Layer is what of a probe failed.
+type Layer string
+
+// The layers, from the network up.
+const (
+	LayerNone Layer = ""
+	// LayerRoute: there is no way to the address, its name does not resolve, or
+	// the host says that nothing listens there (ErrUnreachable).
+	LayerRoute Layer = "no route"
+	// LayerSilent: nothing came back (ErrUnreachable).
+	LayerSilent Layer = "silent"
+	// LayerProtocol: something answers that is no controller (ErrUnsupported).
+	LayerProtocol Layer = "protocol"
+	// LayerTLS: the handshake failed or the certificate is not accepted.
+	LayerTLS Layer = "tls"
+	// LayerLogin: user or password are refused, or no session was free (ErrAuth,
+	// ErrBusy).
+	LayerLogin Layer = "login"
+	// LayerPrivilege: the user is known but may not do what is needed (ErrAuth).
+	LayerPrivilege Layer = "privilege"
+	// LayerSystem: the controller has no system, or it cannot be told which is
+	// meant, or it is another machine than the target's (ErrUnsupported,
+	// ErrAmbiguous).
+	LayerSystem Layer = "no system"
+)
+
+// Probe implements Prober.
+func (d *Dialer) Probe(ctx context.Context, target Target, anonymous bool) (ProbeResult, error) {
+	return ProbeResult{Layer: LayerProtocol}, blame(target, "probe", fail(ErrUnsupported, "probing is not built yet"))
+}
