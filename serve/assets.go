@@ -2,14 +2,17 @@ package serve
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/klauspost/compress/zstd"
 	agentconfig "github.com/siderolabs/talos-metal-agent/pkg/config"
 	"github.com/siderolabs/talos/pkg/machinery/constants"
 
@@ -24,6 +27,11 @@ type assets struct {
 	factory *factory.Client
 	// at is the address and port that machines are told, for HTTP and gRPC.
 	at func() netip.AddrPort
+	// agentAt is where agents are told to call.
+	agentAt func() string
+	// inline is the machine config that travels in the kernel arguments with TLS,
+	// as it holds the join token.
+	inline func() (string, error)
 }
 
 // Agent is Talos in agent mode, from local files or from the Image Factory.
@@ -48,7 +56,53 @@ func (a *assets) fromFactory(ctx context.Context, arch, version string, extensio
 		return boot.Decision{}, err
 	}
 
-	return boot.Decision{Chain: a.factory.PXEScriptURL(id, version, arch, a.cfg.SecureBootEnabled)}, nil
+	if !a.cfg.TLSEnabled {
+		return boot.Decision{Chain: a.factory.PXEScriptURL(id, version, arch, a.cfg.SecureBootEnabled)}, nil
+	}
+
+	return a.withSecrets(ctx, id, version, arch)
+}
+
+// withSecrets adds what must not be posted to the factory, the inline config
+// with its join token, to the factory's own script. A unified kernel image takes
+// no more arguments: what it needs is fetched from /config.
+func (a *assets) withSecrets(ctx context.Context, id, version, arch string) (boot.Decision, error) {
+	script, err := a.factory.Script(ctx, id, version, arch, a.cfg.SecureBootEnabled)
+	if err != nil {
+		return boot.Decision{}, err
+	}
+
+	d := boot.Decision{Kernel: script.Kernel, Initrd: script.Initrd, Args: script.Args}
+	if a.cfg.SecureBootEnabled {
+		return d, nil
+	}
+
+	inline, err := a.inlineArg()
+	if err != nil {
+		return boot.Decision{}, err
+	}
+
+	d.Args = append(slices.Clone(d.Args), inline)
+
+	return d, nil
+}
+
+// inlineArg is the machine config as a kernel argument: zstd in base64.
+func (a *assets) inlineArg() (string, error) {
+	document, err := a.inline()
+	if err != nil {
+		return "", err
+	}
+
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		return "", err
+	}
+	defer encoder.Close() //nolint:errcheck // it writes nowhere
+
+	packed := encoder.EncodeAll([]byte(document), nil)
+
+	return constants.KernelParamConfigInline + "=" + base64.StdEncoding.EncodeToString(packed), nil
 }
 
 func (a *assets) local(arch string, args []string) (boot.Decision, error) {
@@ -58,12 +112,22 @@ func (a *assets) local(arch string, args []string) (boot.Decision, error) {
 	}
 
 	base := "http://" + a.at().String() + "/assets/"
-
-	return boot.Decision{
+	d := boot.Decision{
 		Kernel: base + "kernel-" + arch,
 		Initrd: base + "initramfs-metal-" + arch + ".xz",
 		Args:   append(strings.Fields(string(cmdline)), args...),
-	}, nil
+	}
+
+	if a.cfg.TLSEnabled {
+		inline, err := a.inlineArg()
+		if err != nil {
+			return boot.Decision{}, err
+		}
+
+		d.Args = append(d.Args, inline)
+	}
+
+	return d, nil
 }
 
 // args are the kernel arguments of every Talos: where its config is, and its
@@ -74,15 +138,21 @@ func (a *assets) args(arch string) []string {
 		serial = "console=ttyAMA0"
 	}
 
-	return []string{
-		constants.KernelParamConfig + "=http://" + a.at().String() + "/config?u=${uuid}",
-		"console=tty0", serial,
+	args := []string{"console=tty0", serial}
+	if a.cfg.TLSEnabled && !a.cfg.SecureBootEnabled {
+		return args // the config travels inline
 	}
+
+	return append([]string{constants.KernelParamConfig + "=http://" + a.at().String() + "/config?u=${uuid}"}, args...)
 }
 
 // agentArgs aim the metal agent at us.
 func (a *assets) agentArgs(arch string) []string {
-	args := append(a.args(arch), agentconfig.MetalProviderAddressKernelArg+"="+a.at().String())
+	args := append(a.args(arch), agentconfig.MetalProviderAddressKernelArg+"="+a.agentAt())
+
+	if a.cfg.TLSEnabled && a.cfg.TLSAgentSkipVerify {
+		args = append(args, agentconfig.TLSSkipVerifyKernelArg+"=1")
+	}
 
 	if a.cfg.AgentTestMode {
 		args = append(args, agentconfig.TestModeKernelArg+"=1")

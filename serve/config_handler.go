@@ -9,14 +9,19 @@ import (
 	"strings"
 
 	"github.com/siderolabs/omni/client/pkg/omni/resources/siderolink"
+	"github.com/siderolabs/talos/pkg/machinery/config/config"
 	"github.com/siderolabs/talos/pkg/machinery/config/configloader"
+	"github.com/siderolabs/talos/pkg/machinery/config/container"
+	"github.com/siderolabs/talos/pkg/machinery/config/encoder"
+	"github.com/siderolabs/talos/pkg/machinery/config/types/security"
 )
 
 // machineConfig serves what makes a booted Talos join this Omni as this
 // provider's machine. It holds the join token: it is neither logged nor kept.
 type machineConfig struct {
 	join  func() *siderolink.ProviderJoinConfig
-	extra string // further documents
+	ca    func() (string, error) // what machines must trust for agents' TLS; nil without it
+	extra string                 // further documents
 	log   *slog.Logger
 }
 
@@ -43,13 +48,61 @@ func (m *machineConfig) document() (string, error) {
 		return "", errors.New("the join config of this provider has not come from Omni yet")
 	}
 
-	config := join.TypedSpec().Value.Config.Config
-	if m.extra == "" {
-		return config, nil
+	documents := []string{join.TypedSpec().Value.Config.Config}
+
+	if m.ca != nil {
+		roots, err := trustedRoots(m.ca)
+		if err != nil {
+			return "", err
+		}
+
+		documents = append(documents, roots)
 	}
 
-	return strings.TrimRight(config, "\n") + "\n---\n" + m.extra, nil
+	documents = append(documents, m.extra)
+
+	var b strings.Builder
+
+	for _, document := range documents {
+		if document = strings.TrimSpace(document); document != "" {
+			if b.Len() > 0 {
+				b.WriteString("---\n")
+			}
+
+			b.WriteString(document + "\n")
+		}
+	}
+
+	return b.String(), nil
 }
+
+// trustedRoots is the document that makes Talos trust our CA; "" if there is
+// none to trust.
+func trustedRoots(ca func() (string, error)) (string, error) {
+	pem, err := ca()
+	if err != nil || pem == "" {
+		return "", err
+	}
+
+	document := security.NewTrustedRootsConfigV1Alpha1()
+	document.MetaName = caDocument
+	document.Certificates = pem
+
+	c, err := container.New(document)
+	if err != nil {
+		return "", fmt.Errorf("put the CA into the machine config: %w", err)
+	}
+
+	raw, err := c.EncodeBytes(encoder.WithComments(encoder.CommentsDisabled))
+	if err != nil {
+		return "", fmt.Errorf("put the CA into the machine config: %w", err)
+	}
+
+	return string(raw), nil
+}
+
+// caDocument is the name of our TrustedRootsConfig.
+const caDocument = "infra-provider-ca"
 
 // ownDocuments are the kinds that Omni's join config or we ourselves provide.
 var ownDocuments = map[string]bool{"SideroLinkConfig": true, "EventSinkConfig": true}
@@ -78,6 +131,10 @@ func loadExtraConfig(path string) (string, error) {
 	for _, doc := range provider.Documents() {
 		if ownDocuments[doc.Kind()] {
 			return "", fmt.Errorf("%s: a %s is not accepted here: it comes from Omni", path, doc.Kind())
+		}
+
+		if named, ok := doc.(config.NamedDocument); ok && named.Name() == caDocument {
+			return "", fmt.Errorf("%s: the name %s is the provider's own", path, caDocument)
 		}
 	}
 

@@ -17,6 +17,7 @@ import (
 	"github.com/siderolabs/omni/client/pkg/client"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/bmctl/bmctl/boot"
 	"github.com/bmctl/bmctl/power"
@@ -44,7 +45,14 @@ type Server struct {
 	socket *localapi.Server
 	events *eventRing
 
+	machineConfig *machineConfig
+
 	metrics *metrics
+
+	// With TLS agents have a port of their own, and a gRPC server for it.
+	identity    *identity
+	grpcTLS     *grpc.Server
+	tlsListener net.Listener
 
 	advertise netip.Addr
 	listener  net.Listener // HTTP and gRPC
@@ -70,12 +78,23 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, fmt.Errorf("extra machine config: %w", err)
 	}
 
+	if s.identity, err = newIdentity(cfg, s.advertise, log.With("component", "tls")); err != nil {
+		return nil, err
+	}
+
 	s.hub = s.newHub()
 	s.metrics = newMetrics(s)
+	s.machineConfig = &machineConfig{extra: extra, log: log}
+
+	if cfg.TLSEnabled {
+		s.machineConfig.ca = s.identity.CA
+	}
 
 	if s.ctrl, err = s.newController(); err != nil {
 		return nil, err
 	}
+
+	s.machineConfig.join = s.ctrl.Knowledge().JoinConfig
 
 	if s.boot, err = s.newBoot(); err != nil {
 		return nil, err
@@ -83,8 +102,15 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 
 	s.socket = localapi.NewServer(&backend{s}, log)
 	s.grpc = grpc.NewServer()
-	s.hub.Register(s.grpc)
-	s.http = s.newHTTP(&machineConfig{join: s.ctrl.Knowledge().JoinConfig, extra: extra, log: log})
+	s.grpcTLS = grpc.NewServer(grpc.Creds(credentials.NewTLS(s.identity.config())))
+
+	if cfg.TLSEnabled {
+		s.hub.Register(s.grpcTLS)
+	} else {
+		s.hub.Register(s.grpc)
+	}
+
+	s.http = s.newHTTP(s.machineConfig)
 
 	return s, nil
 }
@@ -161,7 +187,7 @@ func (s *Server) newController() (*controllers.Controller, error) {
 		RedfishPort:       s.cfg.RedfishPort,
 		Labels:            labels(s.cfg.MachineLabels),
 		DiskMethod:        s.diskMethod,
-		Assets:            &assets{cfg: s.cfg, factory: images, at: s.machinesSee},
+		Assets:            &assets{cfg: s.cfg, factory: images, at: s.machinesSee, agentAt: s.agentsDial, inline: s.machineConfig.document},
 		StateDir:          s.stateDir(),
 		Takeover:          s.cfg.Takeover,
 		Host:              host,
@@ -256,6 +282,20 @@ func (s *Server) machinesSee() netip.AddrPort {
 	return netip.AddrPortFrom(s.advertise, uint16(port)) //nolint:gosec // a port
 }
 
+// agentsDial is where agents are told to call: host:port, or a URL with TLS.
+func (s *Server) agentsDial() string {
+	if !s.cfg.TLSEnabled {
+		return s.machinesSee().String()
+	}
+
+	port := s.cfg.TLSAPIPort
+	if s.tlsListener != nil {
+		port = s.tlsListener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a TCP listener
+	}
+
+	return "https://" + netip.AddrPortFrom(s.advertise, uint16(port)).String() //nolint:gosec // a port
+}
+
 // Run binds everything, then starts everything, and serves until ctx ends. Then
 // it drains for at most 5 s. An Omni that refuses the key at start is
 // ErrCredentials, and nothing was bound.
@@ -283,6 +323,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.component(group, "network boot", func() error { return s.boot.Run(ctx) })
 	s.component(group, "server", s.serveHTTP)
 	s.component(group, "local API", func() error { return s.serveSocket(ctx) })
+	s.component(group, "agents over TLS", func() error { return s.serveTLS(ctx) })
 	s.component(group, "metrics", func() error { return s.metrics.serve(ctx) })
 	group.Go(func() error {
 		<-ctx.Done()
@@ -353,6 +394,16 @@ func (s *Server) bind(ctx context.Context) (err error) {
 
 	bound = append(bound, func() { _ = s.boot.Close() })
 
+	if err = s.bindTLS(ctx); err != nil {
+		return err
+	}
+
+	bound = append(bound, func() {
+		if s.tlsListener != nil {
+			_ = s.tlsListener.Close()
+		}
+	})
+
 	if err = s.bindMetrics(ctx); err != nil {
 		return err
 	}
@@ -397,4 +448,5 @@ func (s *Server) drain() {
 	}
 
 	s.grpc.Stop()
+	s.grpcTLS.Stop()
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/bmctl/bmctl/boot"
 )
@@ -197,5 +198,5 @@ func (c Config) validateTLS(l *problemList) {
 	own := c.TLSCertFile != "" || c.TLSKeyFile != ""
 	l.check(!own || (c.TLSCertFile != "" && c.TLSKeyFile != ""), "tls-cert-file", "--tls-cert-file and --tls-key-file go together")
 	l.check(c.TLSCACertFile == "" || own, "tls-ca-cert-file", "needs --tls-cert-file and --tls-key-file")
-	l.check(!c.TLSEnabled, "tls-enabled", "agents over TLS are not built yet: run without it")
+	l.check(!c.TLSEnabled || c.TLSCertTTL >= time.Hour, "tls-cert-ttl", "%s: want at least 1h", c.TLSCertTTL)
 }

@@ -3,6 +3,7 @@ package lab_test
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -425,4 +426,56 @@ func TestTerminated(t *testing.T) {
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("it took %s to end", took)
 	}
+}
+
+// TestTLS is the story's first half with agents that call over TLS, trust the CA
+// they are told of, and get their config inline; a restarted serve has the same CA.
+func TestTLS(t *testing.T) {
+	l := start(t, lab.Config{Speed: 4, MinRebootInterval: time.Second, Machines: 2, ServeFlags: []string{"--tls-enabled", "--tls-api-port=" + freePort(t)}})
+
+	for _, m := range l.Machines() {
+		eventually(t, l, m.Name+"'s agent calls over TLS", func() bool { return view(t, l, m).Stage == "agent" })
+	}
+
+	l.KillServe()
+
+	if err := l.StartServe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, m := range l.Machines() {
+		eventually(t, l, m.Name+"'s agent calls again, with the CA that it was told of", func() bool { return view(t, l, m).Stage == "agent" })
+	}
+
+	s := script(t, l, l.Machines()[0], "")
+	if !strings.Contains(s, "talos.config.inline=") || !strings.Contains(s, "metal.provider.address=https://") || strings.Contains(s, "/config?u=") {
+		t.Errorf("with TLS the config travels inline:\n%.300s", s)
+	}
+
+	acceptAll(t, l)
+
+	for _, m := range l.Machines() {
+		settled(t, l, m)
+	}
+}
+
+// freePort is a TCP port that is free now: a restarted serve needs the same.
+func freePort(t *testing.T) string {
+	t.Helper()
+
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	return port
 }
