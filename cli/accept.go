@@ -198,12 +198,22 @@ func (a *app) candidates(ctx context.Context, omni *operator.Client) ([]candidat
 	for i, m := range known {
 		host := names[strings.ToLower(m.ID)]
 		all[i] = candidate{
-			Machine: m, seen: seen[m.ID], name: cmp.Or(seen[m.ID].Name, host, firstBlock(m.ID)),
+			Machine: m, seen: seen[m.ID], name: personName(m.ID, seen[m.ID], host),
 			bmc: cmp.Or(seen[m.ID].BMC.Address, a.file.Hosts[host].Address),
 		}
 	}
 
 	return all, nil
+}
+
+// personName is how people call the machine: what serve says, unless that is only
+// a part of the id, else its host in the inventory here.
+func personName(id string, seen localapi.Machine, host string) string {
+	if hasName(seen) {
+		return seen.Name
+	}
+
+	return cmp.Or(host, firstBlock(id))
 }
 
 // choose splits the machines that the targets name into those to be erased and

@@ -1,0 +1,158 @@
+package cli_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/cosi-project/runtime/pkg/safe"
+	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/infra"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/bmctl/bmctl/power/bmcsim"
+)
+
+// bmcPassword is what no output may ever show.
+const bmcPassword = "marked-secret-42"
+
+// TestMachineScripts are the acts on machines in Omni, and serve's trials. Each
+// script has an Omni with three pending machines, the BMCs of two of them, and
+// something that answers as the Image Factory's health check does.
+func TestMachineScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/machines",
+		Setup: func(env *testscript.Env) error {
+			w, err := startWorld(env.WorkDir, machineA, machineB, machineC)
+			if err != nil {
+				return err
+			}
+
+			env.Defer(func() { report(t, w.stop()) })
+
+			factory := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			env.Defer(factory.Close)
+
+			if err := startBMCs(t, env); err != nil {
+				return err
+			}
+
+			env.Values[worldKey{}] = w
+			env.Vars = append(env.Vars, w.environment()...)
+			env.Vars = append(env.Vars, asBmctl+"=1", "HOME="+env.WorkDir, "OMNI="+w.omni.Endpoint(), "A="+machineA, "B="+machineB, "C="+machineC, "FACTORY="+factory.URL)
+
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "jq": jsonHas, "omni": omniCommand},
+	})
+}
+
+func report(t *testing.T, err error) {
+	t.Helper()
+
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// startBMCs starts the controllers of the machines A (IPMI) and B (Redfish).
+func startBMCs(t *testing.T, env *testscript.Env) error {
+	for name, cfg := range map[string]bmcsim.Config{
+		"BMC_A": {UUID: machineA, RedfishPort: bmcsim.PortOff, On: true},
+		"BMC_B": {UUID: machineB, IPMIPort: bmcsim.PortOff},
+	} {
+		cfg.Users = map[string]string{"admin": bmcPassword}
+		cfg.Vendor, cfg.Model = "Lab", "Box"
+
+		bmc, err := bmcsim.Start(cfg)
+		if err != nil {
+			return err
+		}
+
+		env.Defer(func() {
+			if acts := bmc.Acts(); len(acts) > 0 {
+				t.Errorf("%s saw acts: %v", name, acts)
+			}
+
+			report(t, bmc.Close())
+		})
+		env.Vars = append(env.Vars, fmt.Sprintf("%s=%d", name, max(bmc.IPMIPort(), bmc.RedfishPort())))
+	}
+
+	return nil
+}
+
+// worldKey finds the script's world.
+type worldKey struct{}
+
+// omniCommand is Omni's other side: omni accept|hold|free ID, omni allocate ID
+// CLUSTER, and omni show ID, which prints what the user has said of a machine.
+func omniCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: omni accept|allocate|hold|free|show ID [CLUSTER]")
+	}
+
+	w, ok := ts.Value(worldKey{}).(*world)
+	if !ok {
+		ts.Fatalf("there is no world")
+	}
+
+	const finalizer = "the test"
+
+	id, machine := args[1], infra.NewMachine(args[1]).Metadata()
+
+	switch args[0] {
+	case "accept":
+		ts.Check(w.omni.Accept(id))
+	case "allocate":
+		ts.Check(w.omni.Allocate(id, args[2], "1.13.5", nil))
+	case "hold":
+		ts.Check(w.omni.State().AddFinalizer(context.Background(), machine, finalizer))
+	case "free":
+		ts.Check(w.omni.State().RemoveFinalizer(context.Background(), machine, finalizer))
+	case "show":
+		text, err := userSaid(w, id)
+		ts.Check(err)
+		fmt.Fprint(ts.Stdout(), text) //nolint:errcheck // a buffer
+	default:
+		ts.Fatalf("omni %s?", args[0])
+	}
+}
+
+func userSaid(w *world, id string) (string, error) {
+	ctx, st := context.Background(), w.omni.State()
+
+	text := ""
+
+	config, err := safe.StateGetByID[*omni.InfraMachineConfig](ctx, st, id)
+	if err == nil {
+		s := config.TypedSpec().Value
+		text += fmt.Sprintf("acceptance %d\npreferred %d\ncordoned %t\nkernel-args %q\nreboot %t\npower-off %t\n",
+			s.AcceptanceStatus, s.PowerState, s.Cordoned, s.ExtraKernelArgs, s.RequestedRebootId != "", s.PowerOffRequestId != "")
+	} else if !state.IsNotFoundError(err) {
+		return "", err
+	}
+
+	labels, err := safe.StateGetByID[*omni.MachineLabels](ctx, st, id)
+	if err == nil {
+		for _, key := range labels.Metadata().Labels().Keys() {
+			value, _ := labels.Metadata().Labels().Get(key)
+			text += fmt.Sprintf("label %s=%s\n", key, value)
+		}
+	} else if !state.IsNotFoundError(err) {
+		return "", err
+	}
+
+	bmc, err := safe.StateGetByID[*omni.InfraMachineBMCConfig](ctx, st, id)
+	if err == nil {
+		login := bmc.TypedSpec().Value.GetIpmi()
+		text += fmt.Sprintf("bmc %s:%d %s %t\n", login.GetAddress(), login.GetPort(), login.GetUsername(), login.GetPassword() == bmcPassword)
+	} else if !state.IsNotFoundError(err) {
+		return "", err
+	}
+
+	return text, nil
+}
