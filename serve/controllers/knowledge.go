@@ -62,7 +62,7 @@ func (k *Knowledge) kinds() (perMachine, single []resource.Resource) {
 			resources.NewWipeStatus(k.provider, ""), resources.NewRebootStatus(k.provider, ""),
 			resources.NewPowerOperation(k.provider, ""),
 		}, []resource.Resource{
-			siderolink.NewProviderJoinConfig(""), infra.NewProviderHealthStatus(""), resources.NewLease(k.provider),
+			siderolink.NewProviderJoinConfig(""), infra.NewProviderHealthStatus(""),
 		}
 }
 
@@ -251,7 +251,7 @@ func orNil[T any, R interface {
 // storeOne records a resource that exists once. Of those with ids, only the
 // provider's own is meant.
 func (k *Knowledge) storeOne(r resource.Resource, present bool) {
-	if id := r.Metadata().ID(); id != k.provider && id != resources.LeaseID {
+	if r.Metadata().ID() != k.provider {
 		return
 	}
 
@@ -403,12 +403,6 @@ func (k *Knowledge) IDs() []string {
 // JoinConfig returns Omni's join configuration for our machines, or nil.
 func (k *Knowledge) JoinConfig() *siderolink.ProviderJoinConfig {
 	r, _ := k.one(siderolink.ProviderJoinConfigType).(*siderolink.ProviderJoinConfig)
-
-	return r
-}
-
-func (k *Knowledge) lease() *resources.Lease {
-	r, _ := k.one(resources.NewLease(k.provider).Metadata().Type()).(*resources.Lease)
 
 	return r
 }

@@ -15,7 +15,6 @@ import (
 
 	"github.com/bmctl/bmctl/serve/policy"
 	"github.com/bmctl/bmctl/serve/resources"
-	"github.com/bmctl/bmctl/serve/resources/specs"
 )
 
 // Machine is what the resources say of one machine. The resources are shared:
@@ -128,20 +127,4 @@ func (m *Machine) lastStart() time.Time {
 	}
 
 	return last
-}
-
-// recordedPower is the power state that we wrote last.
-func (m *Machine) recordedPower() policy.Power {
-	if m.Seen == nil {
-		return policy.PowerUnknown
-	}
-
-	switch m.Seen.TypedSpec().Value.PowerState {
-	case specs.PowerState_POWER_STATE_OFF:
-		return policy.PowerOff
-	case specs.PowerState_POWER_STATE_ON:
-		return policy.PowerOn
-	default:
-		return policy.PowerUnknown
-	}
 }

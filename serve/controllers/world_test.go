@@ -44,7 +44,6 @@ type world struct {
 	edited   map[string]time.Time // of a machine, in Omni
 	over     bool
 	broken   []string
-	log      []string
 	wipeSeq  int
 	acts     int
 	begun    time.Time

@@ -38,8 +38,7 @@ type Machine struct {
 	mu        sync.Mutex
 	cancel    context.CancelFunc // ends what runs; nil: off
 	done      chan struct{}
-	installed bool   // Talos is on its disk
-	token     string // what Omni left on its disk
+	installed bool // Talos is on its disk
 	wipes     []time.Time
 }
 
