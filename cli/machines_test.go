@@ -3,6 +3,7 @@ package cli_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -36,13 +37,21 @@ func TestMachineScripts(t *testing.T) {
 			factory := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 			env.Defer(factory.Close)
 
+			busy, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+
+			env.Defer(func() { report(t, busy.Close()) })
+
 			if err := startBMCs(t, env); err != nil {
 				return err
 			}
 
 			env.Values[worldKey{}] = w
 			env.Vars = append(env.Vars, w.environment()...)
-			env.Vars = append(env.Vars, asBmctl+"=1", "HOME="+env.WorkDir, "OMNI="+w.omni.Endpoint(), "A="+machineA, "B="+machineB, "C="+machineC, "FACTORY="+factory.URL)
+			env.Vars = append(env.Vars, asBmctl+"=1", "HOME="+env.WorkDir, "OMNI="+w.omni.Endpoint(), "A="+machineA, "B="+machineB, "C="+machineC, "FACTORY="+factory.URL,
+				fmt.Sprintf("BUSY=%d", busy.Addr().(*net.TCPAddr).Port)) //nolint:forcetypeassert // a TCP listener
 
 			return nil
 		},

@@ -71,7 +71,11 @@ func (a *app) serveCheck(ctx context.Context, cfg serve.Config) error {
 	}
 
 	results = slices.Insert(results, 0, a.checkedConfig())
-	if err := a.printer().Print(checkView(results)); err != nil {
+
+	printer := a.printer()
+	printer.NoHeaders = true
+
+	if err := printer.Print(checkView(results)); err != nil {
 		return err
 	}
 
