@@ -437,3 +437,39 @@ func TestNewNamesEveryProblem(t *testing.T) {
 		}
 	}
 }
+
+// Firmware drops an answer that comes from another address than it asked, and so
+// does a TFTP client.
+func TestAnswersComeFromTheAddressAsked(t *testing.T) {
+	server, err := boot.New(boot.Config{Decider: &decider{}, Advertise: loopback, HTTPPort: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Bind(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	at := func(bound netip.AddrPort) netip.AddrPort {
+		return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.5"), bound.Port())
+	}
+	packet := discover(t, "02:00:00:00:00:0e", dhcpv4.OptClassIdentifier("PXEClient"))
+	answer, source := exchange(t, "127.77.1.2", at(server.Addrs().DHCP), packet.ToBytes())
+	if source != at(server.Addrs().DHCP) || answer.ServerIdentifier().String() != "127.0.0.1" {
+		t.Errorf("answered from %v, naming %v", source, answer.ServerIdentifier())
+	}
+	p := newPeer(t, at(server.Addrs().TFTP))
+	p.ask(1, "ipxe.efi", "octet")
+	p.hearData(1)
+	if p.from.Addr() != p.server.Addr() || p.from.Port() == p.server.Port() {
+		t.Errorf("TFTP answered from %v", p.from)
+	}
+	p.say(5, 0, "enough\x00")
+}

@@ -106,3 +106,23 @@ func TestNobodyIsNamed(t *testing.T) {
 		t.Error(two)
 	}
 }
+
+func TestWhichPacketsAreAnswers(t *testing.T) {
+	request := &dhcpv4.DHCPv4{TransactionID: dhcpv4.TransactionID{1}, ClientHWAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}}
+	for name, change := range map[string]func(*dhcpv4.DHCPv4){
+		"":                     func(*dhcpv4.DHCPv4) {},
+		"another xid":          func(d *dhcpv4.DHCPv4) { d.TransactionID[0] = 2 },
+		"another machine's":    func(d *dhcpv4.DHCPv4) { d.ClientHWAddr = net.HardwareAddr{2, 0, 0, 0, 0, 2} },
+		"a request":            func(d *dhcpv4.DHCPv4) { d.OpCode = dhcpv4.OpcodeBootRequest },
+		"without option 53":    func(d *dhcpv4.DHCPv4) { d.DeleteOption(dhcpv4.OptionDHCPMessageType) },
+		"option 53 of 10":      func(d *dhcpv4.DHCPv4) { d.UpdateOption(dhcpv4.OptMessageType(10)) },
+		"option 53 of 2 bytes": func(d *dhcpv4.DHCPv4) { d.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionDHCPMessageType, []byte{2, 2})) },
+	} {
+		answer := offerOf("", "10.0.2.5")
+		answer.TransactionID, answer.ClientHWAddr = request.TransactionID, request.ClientHWAddr
+		change(answer)
+		if belongs(answer, request) != (name == "") {
+			t.Errorf("%q: belongs %v", name, name != "")
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pin/tftp/v3"
+	"github.com/tinkerbell/ipxedust/binary"
 )
 
 func mustAddrPort(text string) netip.AddrPort { return netip.MustParseAddrPort(text) }
@@ -71,11 +72,15 @@ func TestRunnable(t *testing.T) {
 		"empty":                  bios.runnable(nil),
 		"an EFI program on BIOS": bios.runnable([]byte("MZ\x90")),
 		"no EFI program on UEFI": arm.runnable([]byte("#!ipxe")),
+		"for another machine":    arm.runnable(binary.IpxeEFI),
 		"truncated":              arm.runnable([]byte("MZ")),
 	} {
 		if !errors.Is(err, errWrongLoader) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if err := arm.runnable(binary.SNP); err != nil {
+		t.Error(err)
 	}
 	if err := bios.runnable([]byte("\xea\x05\x00")); err != nil {
 		t.Error(err)
