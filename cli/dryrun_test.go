@@ -40,7 +40,7 @@ func startLab(t *testing.T) *lab.Lab {
 
 	l, err := lab.Start(t.Context(), lab.Config{
 		Machines: 2, Subnet: labSubnet, Seed: 7, Speed: 8, AutoAccept: true, Dir: dir, Exe: exe,
-		MinRebootInterval: time.Second, Environ: append(os.Environ(), asBmctl+"=1", "HOME="+dir),
+		MinRebootInterval: time.Second, Rejoin: time.Hour, Environ: append(os.Environ(), asBmctl+"=1", "HOME="+dir),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -69,35 +69,26 @@ func TestDryRun(t *testing.T) {
 		return err == nil && status.TypedSpec().Value.Installed
 	})
 
-	// Beside the serve that runs.
-	plans, code := dryRun(t, l)
-	if code != 0 || plans[used.UUID].Act != "" || plans[free.UUID].Act != "" {
-		t.Errorf("beside a serve that has done its work: exit code %d, %+v", code, plans)
-	}
-
-	if p := plans[used.UUID]; p.Power != "on" || p.Boot != "disk" || p.Cluster != "prod" || p.Reason != "on, as it should be" {
-		t.Errorf("the plan of the used machine is %+v", p)
-	}
-
-	if health := health(t, l); !health.Acting {
-		t.Errorf("the running serve was disturbed: %+v", health)
-	}
-
 	if err := l.StopServe(); err != nil {
 		t.Fatal(err)
 	}
 
 	before := everything(t, l)
 
-	if plans, code = dryRun(t, l); code != 0 || len(plans) != 2 {
-		t.Errorf("after the last serve: exit code %d, %+v", code, plans)
+	plans, code := dryRun(t, l)
+	if code != 0 || len(plans) != 2 || plans[used.UUID].Act != "" || plans[free.UUID].Act != "" {
+		t.Errorf("after a serve that has done its work: exit code %d, %+v", code, plans)
+	}
+
+	if p := plans[used.UUID]; p.Power != "on" || p.Boot != "disk" || p.Cluster != "prod" || p.Reason != "on, as it should be" {
+		t.Errorf("the plan of the used machine is %+v", p)
 	}
 
 	if diff := cmp.Diff(before, everything(t, l)); diff != "" {
 		t.Errorf("the dry run changed something (-before +after):\n%s", diff)
 	}
 
-	// Now something is due: a reboot of the used machine, and power for the other.
+	// Now something is due.
 	report(t, l.Omni().RequestReboot(used.UUID))
 	before = everything(t, l)
 
@@ -112,6 +103,32 @@ func TestDryRun(t *testing.T) {
 
 	if diff := cmp.Diff(before, everything(t, l)); diff != "" {
 		t.Errorf("the dry run changed something (-before +after):\n%s", diff)
+	}
+
+	besideServe(t, l, used)
+}
+
+// besideServe has the next serve do what is due, and runs dry beside it.
+func besideServe(t *testing.T, l *lab.Lab, used *lab.Machine) {
+	t.Helper()
+
+	if err := l.StartServe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	await(t, "the reboot is done", func() bool {
+		status, err := l.Status(used)
+		machine, err2 := l.Omni().Machine(used.UUID)
+
+		return err == nil && err2 == nil && status.TypedSpec().Value.LastRebootId == machine.TypedSpec().Value.RequestedRebootId
+	})
+
+	if plans, code := dryRun(t, l); code != 0 || plans[used.UUID].Act != "" {
+		t.Errorf("beside a serve that has done its work: exit code %d, %+v", code, plans)
+	}
+
+	if health := health(t, l); !health.Acting {
+		t.Errorf("the running serve was disturbed: %+v", health)
 	}
 }
 
