@@ -11,18 +11,28 @@ import (
 	"syscall"
 )
 
+// receiveBuffer holds the packets of a rack that is switched on at once: the
+// usual 200 KiB are a few hundred, and what does not fit is lost.
+const receiveBuffer = 4 << 20
+
 // listenUDP binds a UDP socket, to one network device only unless device is
 // empty: a broadcast on another one is then never seen.
 func listenUDP(ctx context.Context, address, device string) (net.PacketConn, error) {
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		if device == "" {
-			return nil
-		}
 		var err error
-		if controlErr := raw.Control(func(fd uintptr) { err = syscall.BindToDevice(int(fd), device) }); controlErr != nil {
+		controlErr := raw.Control(func(fd uintptr) {
+			if device != "" {
+				err = os.NewSyscallError("setsockopt SO_BINDTODEVICE "+device, syscall.BindToDevice(int(fd), device))
+			}
+			// A larger buffer than the system's maximum takes a right of root's; what
+			// can be had without it is asked for first. Neither is needed to work.
+			_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, receiveBuffer)
+			_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, receiveBuffer)
+		})
+		if controlErr != nil {
 			return controlErr
 		}
-		return os.NewSyscallError("setsockopt SO_BINDTODEVICE "+device, err)
+		return err
 	}}
 	return config.ListenPacket(ctx, "udp4", address)
 }
