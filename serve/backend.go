@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 
+	"github.com/bmctl/bmctl/power"
 	"github.com/bmctl/bmctl/serve/controllers"
 	"github.com/bmctl/bmctl/serve/localapi"
 )
@@ -79,4 +80,60 @@ func (b *backend) Release(ctx context.Context, id, reason string, by localapi.Pe
 	default:
 		return err
 	}
+}
+
+// Power implements localapi.Backend.
+func (b *backend) Power(ctx context.Context, id string, act localapi.PowerRequest, by localapi.Peer) error {
+	order, err := personAct(act, by)
+	if err != nil {
+		return fmt.Errorf("%w: %w", localapi.ErrInvalid, err)
+	}
+
+	err = b.s.ctrl.Power(ctx, id, order)
+
+	switch {
+	case errors.Is(err, controllers.ErrNotFound):
+		return fmt.Errorf("%s: %w", id, localapi.ErrNotFound)
+	case errors.Is(err, controllers.ErrInCluster):
+		return fmt.Errorf("%w: %w", localapi.ErrInCluster, err)
+	case errors.Is(err, controllers.ErrNotPermitted), errors.Is(err, controllers.ErrActing):
+		return fmt.Errorf("%w: %w", localapi.ErrRefused, err)
+	default:
+		return err
+	}
+}
+
+// personAct reads a request's words.
+func personAct(r localapi.PowerRequest, by localapi.Peer) (controllers.PersonAct, error) {
+	act := controllers.PersonAct{InCluster: r.InCluster, By: by.String()}
+
+	actions := map[string]power.Action{
+		"": 0, "on": power.On, "off": power.Off, "soft": power.Soft, "cycle": power.Cycle, "reset": power.Reset, "nmi": power.NMI,
+	}
+	devices := map[string]power.Device{"pxe": power.DevicePXE, "disk": power.DeviceDisk, "bios": power.DeviceSetup, "none": power.DeviceNone}
+	modes := map[string]power.Mode{"": power.ModeKeep, "keep": power.ModeKeep, "uefi": power.ModeUEFI, "bios": power.ModeBIOS}
+
+	var ok bool
+	if act.Action, ok = actions[r.Action]; !ok {
+		return act, fmt.Errorf("action %q: want on, off, soft, cycle, reset or nmi", r.Action)
+	}
+
+	if r.Boot == "" {
+		if act.Action == 0 {
+			return act, errors.New("neither an action nor a boot override")
+		}
+
+		return act, nil
+	}
+
+	device, knownDevice := devices[r.Boot]
+	mode, knownMode := modes[r.Mode]
+
+	if !knownDevice || !knownMode {
+		return act, fmt.Errorf("boot %q, mode %q: want pxe, disk, bios or none, and uefi, bios or keep", r.Boot, r.Mode)
+	}
+
+	act.Boot = &power.Boot{Device: device, Mode: mode, Persistent: r.Persistent}
+
+	return act, nil
 }

@@ -2,6 +2,7 @@ package lab_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -478,4 +479,51 @@ func freePort(t *testing.T) string {
 	}
 
 	return port
+}
+
+// TestPersonsPower: a person's power act through serve's socket is carried out
+// where a machine may be touched, and refused with the reason where it may not.
+func TestPersonsPower(t *testing.T) {
+	l := start(t, lab.Config{Speed: 4, MinRebootInterval: time.Second, Machines: 2})
+	pending, m := l.Machines()[0], l.Machines()[1]
+	client := localapi.Dial(l.SocketPath())
+
+	defer client.Close()
+
+	eventually(t, l, "pending", func() bool { return known(l, pending) != nil && known(l, m) != nil })
+
+	before := len(kinds(pending))
+
+	err := client.Power(t.Context(), pending.UUID, localapi.PowerRequest{Action: "off"})
+	if !errors.Is(err, localapi.ErrRefused) || !strings.Contains(err.Error(), "waits to be accepted") {
+		t.Errorf("got %v, want a refusal with the reason", err)
+	}
+
+	if len(kinds(pending)) != before {
+		t.Errorf("the BMC of a pending machine saw %v", kinds(pending)[before:])
+	}
+
+	if err := l.Omni().Accept(m.UUID); err != nil {
+		t.Fatal(err)
+	}
+
+	settled(t, l, m)
+
+	if err := l.Omni().Allocate(m.UUID, "prod", "1.13.5", nil); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, l, "running", func() bool { return view(t, l, m).Status == localapi.StatusRunning })
+
+	if err := client.Power(t.Context(), m.UUID, localapi.PowerRequest{Action: "cycle"}); !errors.Is(err, localapi.ErrInCluster) {
+		t.Errorf("got %v, want ErrInCluster", err)
+	}
+
+	if err := client.Power(t.Context(), m.UUID, localapi.PowerRequest{Action: "cycle", InCluster: true}); err != nil {
+		t.Fatal(err)
+	}
+
+	if n := count(m, bmcsim.ActCycle); n != 1 {
+		t.Errorf("%d cycles, want the one that was ordered: %v", n, kinds(m))
+	}
 }

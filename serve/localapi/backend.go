@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"iter"
 	"math"
+
+	"github.com/bmctl/bmctl/power"
 )
 
 // The kinds of failure that cross the socket: a Backend wraps one of them, and
@@ -17,6 +19,9 @@ var (
 	ErrRefused = errors.New("refused")
 	// ErrInvalid: the request itself is wrong.
 	ErrInvalid = errors.New("invalid request")
+	// ErrInCluster: the machine is in a cluster, and the request does not say that
+	// this is meant.
+	ErrInCluster = errors.New("in a cluster")
 )
 
 // Now as a position in the events means: only what happens from now on.
@@ -41,6 +46,23 @@ type Backend interface {
 	// recorded together with who asked. It returns ErrNotFound, or ErrRefused
 	// when the machine is not held.
 	Release(ctx context.Context, id, reason string, by Peer) error
+	// Power carries out a person's power act. It waits for the BMC, for as long as
+	// ctx and a few minutes. It returns ErrNotFound, ErrInvalid, ErrRefused where
+	// the machine must not be touched, ErrInCluster, or what the BMC said.
+	Power(ctx context.Context, id string, act PowerRequest, by Peer) error
+}
+
+// PowerRequest is the body of POST /v1/machines/{id}/power.
+type PowerRequest struct {
+	// Action is on, off, soft, cycle, reset, nmi, or empty: the override alone.
+	Action string `json:"action"`
+	// Boot is pxe, disk, bios or none, set before the action; empty leaves it.
+	Boot string `json:"boot,omitempty"`
+	// Mode is uefi, bios or keep (also when empty).
+	Mode       string `json:"mode,omitempty"`
+	Persistent bool   `json:"persistent,omitempty"`
+	// InCluster says that a machine in a cluster is meant.
+	InCluster bool `json:"inCluster,omitempty"`
 }
 
 // Peer is the process at the other end of the socket, as the kernel tells it.
@@ -85,7 +107,7 @@ type ErrorDocument struct {
 
 // ErrorDetail says which kind of failure it was and what happened.
 type ErrorDetail struct {
-	Code    string `json:"code"` // not_found, refused, invalid or internal
+	Code    string `json:"code"` // not_found, refused, invalid, in_cluster, internal, or bmc_ and a kind of package power
 	Message string `json:"message"`
 }
 
@@ -101,5 +123,12 @@ func wireKinds() []wireKind {
 		{ErrNotFound, "not_found", 404},
 		{ErrRefused, "refused", 409},
 		{ErrInvalid, "invalid", 400},
+		{ErrInCluster, "in_cluster", 409},
+		{power.ErrUnreachable, "bmc_unreachable", 502},
+		{power.ErrAuth, "bmc_auth", 502},
+		{power.ErrRefused, "bmc_refused", 502},
+		{power.ErrBusy, "bmc_busy", 503},
+		{power.ErrUnsupported, "bmc_unsupported", 501},
+		{power.ErrAmbiguous, "bmc_ambiguous", 502},
 	}
 }

@@ -29,6 +29,8 @@ var (
 const (
 	// callTimeout bounds one call; the answers come from memory.
 	callTimeout = 5 * time.Second
+	// powerTimeout bounds a power act, which waits for the BMC.
+	powerTimeout = 5 * time.Minute
 	// maxAnswer bounds an answer: 100,000 machines of 1 KiB.
 	maxAnswer = 100 << 20
 	maxEvent  = 1 << 20
@@ -78,6 +80,24 @@ func (c *Client) Release(ctx context.Context, id, reason string) error {
 	}
 
 	_, err = call[struct{}](ctx, c, http.MethodPost, "/v1/machines/"+url.PathEscape(id)+"/release", body)
+
+	return err
+}
+
+// Power has serve carry out a power act with the BMC access that it keeps; it
+// waits until that is done or ctx ends. Errors wrap ErrNotFound, ErrInvalid,
+// ErrRefused where the machine must not be touched, ErrInCluster, or a kind of
+// package power.
+func (c *Client) Power(ctx context.Context, id string, act PowerRequest) error {
+	body, err := json.Marshal(act)
+	if err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, powerTimeout)
+	defer cancel()
+
+	_, err = answer[struct{}](ctx, c, http.MethodPost, "/v1/machines/"+url.PathEscape(id)+"/power", body)
 
 	return err
 }
@@ -148,10 +168,14 @@ func readEvents(body io.Reader, yield func(Event) bool) error {
 }
 
 func call[T any](ctx context.Context, c *Client, method, path string, body []byte) (T, error) {
-	var result T
-
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+
+	return answer[T](ctx, c, method, path, body)
+}
+
+func answer[T any](ctx context.Context, c *Client, method, path string, body []byte) (T, error) {
+	var result T
 
 	response, err := c.do(ctx, method, path, body)
 	if err != nil {

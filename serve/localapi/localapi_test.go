@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/bmctl/bmctl/power"
 	"github.com/bmctl/bmctl/serve/localapi"
 )
 
@@ -148,6 +149,42 @@ func (f *fleet) Release(_ context.Context, id, reason string, by localapi.Peer) 
 	f.add("released: " + reason)
 
 	return nil
+}
+
+// Power implements localapi.Backend: the machine is in a cluster, and its BMC is silent.
+func (f *fleet) Power(_ context.Context, id string, act localapi.PowerRequest, by localapi.Peer) error {
+	machine, err := f.Machine(id)
+	if err != nil {
+		return err
+	}
+
+	if !act.InCluster {
+		return fmt.Errorf("%w: %s", localapi.ErrInCluster, machine.Name)
+	}
+
+	f.mu.Lock()
+	f.peers = append(f.peers, by)
+	f.mu.Unlock()
+
+	return fmt.Errorf("%s: %s %s: %w", machine.Name, act.Action, act.Boot, power.ErrUnreachable)
+}
+
+// TestPowerErrorsKeepTheirKind: what the BMC said is told apart from what serve refused.
+func TestPowerErrorsKeepTheirKind(t *testing.T) {
+	_, client := run(t, newFleet(heldMachine()))
+
+	if err := client.Power(t.Context(), heldID, localapi.PowerRequest{Action: "cycle", Boot: "pxe"}); !errors.Is(err, localapi.ErrInCluster) {
+		t.Errorf("got %v, want ErrInCluster", err)
+	}
+
+	err := client.Power(t.Context(), heldID, localapi.PowerRequest{Action: "cycle", Boot: "pxe", InCluster: true})
+	if !errors.Is(err, power.ErrUnreachable) || !strings.Contains(err.Error(), "cycle pxe") {
+		t.Errorf("got %v, want ErrUnreachable with what was asked", err)
+	}
+
+	if err := client.Power(t.Context(), "nobody", localapi.PowerRequest{Action: "on"}); !errors.Is(err, localapi.ErrNotFound) {
+		t.Errorf("got %v, want ErrNotFound", err)
+	}
 }
 
 const heldID = "9c41e0aa-7a1e-4b02-9f3c-1b5d3c9be6f1"

@@ -108,6 +108,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /v1/health", s.health)
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/machines/{id}/release", s.release)
+	mux.HandleFunc("POST /v1/machines/{id}/power", s.power)
 
 	return mux
 }
@@ -132,31 +133,53 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) release(w http.ResponseWriter, r *http.Request) {
-	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
-		s.fail(w, err)
-
-		return
+	request, err := decode[ReleaseRequest](w, r)
+	if err == nil && request.Reason == "" {
+		err = fmt.Errorf("%w: a release needs a reason", ErrInvalid)
 	}
 
-	var request ReleaseRequest
+	if err == nil {
+		err = s.backend.Release(r.Context(), r.PathValue("id"), request.Reason, peerIn(r))
+	}
+
+	s.done(w, err)
+}
+
+func (s *Server) power(w http.ResponseWriter, r *http.Request) {
+	request, err := decode[PowerRequest](w, r)
+	if err == nil {
+		err = s.backend.Power(r.Context(), r.PathValue("id"), request, peerIn(r))
+	}
+
+	s.done(w, err)
+}
+
+func peerIn(r *http.Request) Peer {
+	peer, _ := r.Context().Value(peerKey{}).(Peer)
+
+	return peer
+}
+
+// decode reads a request's body, which must hold nothing that is not known.
+func decode[T any](w http.ResponseWriter, r *http.Request) (request T, err error) {
+	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
+		return request, err
+	}
 
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	decoder.DisallowUnknownFields()
 
 	if err := decoder.Decode(&request); err != nil {
-		s.fail(w, fmt.Errorf("%w: %w", ErrInvalid, err))
-
-		return
+		return request, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 
-	if request.Reason == "" {
-		s.fail(w, fmt.Errorf("%w: a release needs a reason", ErrInvalid))
+	// What follows may take long; that the client went away must still be noticed.
+	return request, http.NewResponseController(w).SetReadDeadline(time.Time{})
+}
 
-		return
-	}
-
-	peer, _ := r.Context().Value(peerKey{}).(Peer)
-	if err := s.backend.Release(r.Context(), r.PathValue("id"), request.Reason, peer); err != nil {
+// done ends a request that has nothing to tell but how it went.
+func (s *Server) done(w http.ResponseWriter, err error) {
+	if err != nil {
 		s.fail(w, err)
 
 		return
