@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,11 +23,15 @@ import (
 	"github.com/bmctl/bmctl/serve/resources"
 )
 
-// labSubnet keeps this lab's addresses apart from those of other tests.
-const labSubnet = 62
+// labSubnets keeps the addresses of labs apart that run at once, from the last
+// one down: other tests begin at the first.
+var labSubnets atomic.Int32
 
+// startLab runs two machines that are accepted at once, and lets other tests run
+// meanwhile.
 func startLab(t *testing.T) *lab.Lab {
 	t.Helper()
+	t.Parallel()
 
 	exe, err := os.Executable()
 	if err != nil {
@@ -39,7 +44,7 @@ func startLab(t *testing.T) *lab.Lab {
 	}
 
 	l, err := lab.Start(t.Context(), lab.Config{
-		Machines: 2, Subnet: labSubnet, Seed: 7, Speed: 8, AutoAccept: true, Dir: dir, Exe: exe,
+		Machines: 2, Subnet: 64 - int(labSubnets.Add(1)), Seed: 7, Speed: 8, AutoAccept: true, Dir: dir, Exe: exe,
 		MinRebootInterval: time.Second, Rejoin: time.Hour, Environ: append(os.Environ(), asBmctl+"=1", "HOME="+dir),
 	})
 	if err != nil {
