@@ -22,6 +22,25 @@ const minPrefix = 4
 // targets returns the names that the arguments stand for: host lists, groups,
 // and with - the lines of stdin.
 func (a *app) targets(args []string) ([]string, error) {
+	exprs, err := a.targetExprs(args)
+	if err != nil {
+		return nil, err
+	}
+
+	names, err := a.file.Expand(exprs)
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+
+	if len(names) == 0 {
+		return nil, failf(codeNoMatch, "", "the targets stand for no machine at all")
+	}
+
+	return names, nil
+}
+
+// targetExprs are the arguments with the lines of stdin in place of -.
+func (a *app) targetExprs(args []string) ([]string, error) {
 	var exprs []string
 
 	for _, arg := range args {
@@ -39,16 +58,7 @@ func (a *app) targets(args []string) ([]string, error) {
 		exprs = append(exprs, lines...)
 	}
 
-	names, err := a.file.Expand(exprs)
-	if err != nil {
-		return nil, usagef("%w", err)
-	}
-
-	if len(names) == 0 {
-		return nil, failf(codeNoMatch, "", "the targets stand for no machine at all")
-	}
-
-	return names, nil
+	return exprs, nil
 }
 
 func readTargets(r io.Reader) ([]string, error) {

@@ -17,7 +17,14 @@ func (f File) HostNames() []string {
 // Expand returns the names that the expressions stand for, with the groups of
 // this file. They need not be hosts of the inventory.
 func (f File) Expand(exprs []string) ([]string, error) {
-	return hosts.Expand(exprs, hosts.Options{Group: f.group})
+	return f.ExpandWith(exprs, hosts.Options{})
+}
+
+// ExpandWith is Expand with options of its own; the groups are this file's.
+func (f File) ExpandWith(exprs []string, options hosts.Options) ([]string, error) {
+	options.Group = f.group
+
+	return hosts.Expand(exprs, options)
 }
 
 func (f File) group(name string) (string, error) {
