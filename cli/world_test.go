@@ -228,6 +228,16 @@ func (f *fleet) Events(ctx context.Context, _ uint64) iter.Seq[localapi.Event] {
 	return func(func(localapi.Event) bool) { <-ctx.Done() }
 }
 
+// Power implements localapi.Backend: none of these machines may be touched.
+func (f *fleet) Power(_ context.Context, id string, _ localapi.PowerRequest, _ localapi.Peer) error {
+	m, err := f.Machine(id)
+	if err != nil {
+		return err
+	}
+
+	return fmt.Errorf("%w: %s", localapi.ErrRefused, m.Name)
+}
+
 func (f *fleet) Release(_ context.Context, id, reason string, _ localapi.Peer) error {
 	m, err := f.Machine(id)
 	if err != nil {

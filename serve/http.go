@@ -39,6 +39,8 @@ func (s *Server) newBoot() (*boot.Server, error) {
 		Style:            boot.Style(s.cfg.PXEStyle),
 		TFTPSinglePort:   s.cfg.TFTPSinglePort,
 		DHCPReplyDelay:   s.cfg.DHCPReplyDelay,
+		IPXEDir:          s.cfg.IPXEDir,
+		DiskMethod:       s.cfg.BootFromDiskMethod,
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/state"
@@ -46,6 +47,7 @@ type Server struct {
 	events *eventRing
 
 	machineConfig *machineConfig
+	agents        sync.Map // ids of the machines whose agent was told to be connected
 
 	metrics *metrics
 
@@ -150,14 +152,26 @@ func (s *Server) admitAgent(id string, addr netip.Addr) error {
 	return nil
 }
 
-// agentChanged passes a change of a machine's tunnels on.
+// agentChanged passes a change of a machine's tunnels on. A tunnel that nobody
+// has answered on yet is no news.
 func (s *Server) agentChanged(id string) {
-	text := "agent gone"
-	if s.hub.Connected(id) {
-		text = "agent connected"
+	connected := s.hub.Connected(id)
+
+	if _, told := s.agents.Load(id); told != connected {
+		if connected {
+			s.agents.Store(id, true)
+		} else {
+			s.agents.Delete(id)
+		}
+
+		text := "agent gone"
+		if connected {
+			text = "agent connected"
+		}
+
+		s.events.add(localapi.Event{At: time.Now(), MachineID: id, Type: "agent", Text: text})
 	}
 
-	s.events.add(localapi.Event{At: time.Now(), MachineID: id, Type: "agent", Text: text})
 	s.ctrl.Enqueue(id)
 }
 

@@ -265,12 +265,15 @@ func (c *Controller) facts(m Machine) policy.Facts {
 	return f
 }
 
+// agentSeen notes whether the agent is connected.
 func (l *live) agentSeen(connected bool) {
 	switch {
 	case connected && !l.agentGoneAt.IsZero():
 		l.agentGoneAt, l.agentSince = time.Time{}, time.Now()
+		l.lastText, l.lastAt = "agent connected", time.Now()
 	case !connected && l.agentGoneAt.IsZero():
 		l.agentGoneAt, l.agentSince = time.Now(), time.Time{}
+		l.lastText, l.lastAt = "agent gone", time.Now()
 	}
 }
 
