@@ -110,6 +110,9 @@ func (a *auto) explained(err error) error {
 	return &told
 }
 
+// serialPort implements router: the console is IPMI's, whatever else is spoken.
+func (a *auto) serialPort(context.Context) (serialPort, error) { return a.ipmi, nil }
+
 func (a *auto) close(ctx context.Context) error {
 	return errors.Join(a.ipmi.close(ctx), a.redfish.close(ctx))
 }

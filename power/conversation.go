@@ -43,6 +43,8 @@ type router interface {
 	// outcome is told how the driver fared. It says whether the call should go
 	// once more, to another driver, and what else to report.
 	outcome(d driver, err error) (again bool, reported error)
+	// serialPort is the driver that has a console.
+	serialPort(ctx context.Context) (serialPort, error)
 	close(ctx context.Context) error
 }
 

@@ -95,11 +95,11 @@ func (d *Dialer) Open(_ context.Context, target Target) (BMC, error) {
 
 	switch protocol := d.protocol(target); protocol {
 	case ProtocolIPMI:
-		r = only{ipmi}
+		r = only{ipmi, protocol}
 	case ProtocolRedfish:
-		r = only{redfish}
+		r = only{redfish, protocol}
 	case ProtocolQEMU:
-		r = only{newQEMU(target)}
+		r = only{newQEMU(target), protocol}
 	case ProtocolAuto:
 		r = &auto{host: h, ipmi: ipmi, redfish: redfish, log: d.opts.Log.With("bmc", target.Label())}
 	default:
@@ -155,8 +155,18 @@ func endpoint(address string, port int) string {
 }
 
 // only is the router of a target whose protocol is given.
-type only struct{ driver driver }
+type only struct {
+	driver   driver
+	protocol Protocol
+}
 
 func (o only) route(context.Context) (driver, error)     { return o.driver, nil }
 func (o only) outcome(_ driver, err error) (bool, error) { return false, err }
-func (o only) close(ctx context.Context) error           { return o.driver.close(ctx) }
+func (o only) serialPort(context.Context) (serialPort, error) {
+	if port, ok := o.driver.(serialPort); ok {
+		return port, nil
+	}
+
+	return nil, fail(ErrUnsupported, "no serial over LAN: it is IPMI's, and this target is spoken to in %s alone", o.protocol)
+}
+func (o only) close(ctx context.Context) error { return o.driver.close(ctx) }

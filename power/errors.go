@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/bougou/go-ipmi/pkg/types"
 )
 
 // Error is what a failing call of a BMC returns. Its text reads
@@ -42,6 +44,8 @@ type failure struct {
 	cause  error
 	// status is the HTTP status of the answer, if it was one.
 	status int
+	// completion is the IPMI completion code of the refusal, if it was one.
+	completion uint8
 	// lost: the controller has forgotten the session; a new one may work.
 	lost bool
 }
@@ -81,6 +85,16 @@ func httpStatus(err error) int {
 	var f *failure
 	if errors.As(err, &f) {
 		return f.status
+	}
+
+	return 0
+}
+
+// completionCode is the IPMI completion code of a refusal; 0: it was none.
+func completionCode(err error) types.CompletionCode {
+	var f *failure
+	if errors.As(err, &f) {
+		return types.CompletionCode(f.completion)
 	}
 
 	return 0

@@ -19,6 +19,8 @@ type ipmi struct {
 	gap     time.Duration
 	mode    Mode
 	log     *slog.Logger
+	// level is the highest privilege that the session may have.
+	level types.PrivilegeLevel
 
 	session *ipmiSession
 	logins  int
@@ -28,6 +30,7 @@ func newIPMI(target Target, h *host, opts Options) *ipmi {
 	return &ipmi{
 		target: target, address: endpoint(target.Address, target.Port), host: h,
 		gap: opts.IPMIGap, mode: opts.IPMIMode, log: opts.Log.With("bmc", target.Label()),
+		level: types.PrivilegeLevelOperator,
 	}
 }
 
@@ -85,7 +88,7 @@ func (d *ipmi) tryCipherSuites(ctx context.Context) error {
 	var refused error
 
 	for _, suite := range d.host.suitesInOrder() {
-		session, err := openIPMI(ctx, d.target, suite)
+		session, err := openIPMI(ctx, d.target, suite, d.level)
 		if err == nil {
 			d.host.rememberSuite(suite)
 			d.session = session

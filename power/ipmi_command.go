@@ -15,6 +15,8 @@ type ipmiCommand struct {
 	netFn types.NetFn
 	id    uint8
 	data  []byte
+	// lun is the logical unit that is asked, 0 but for some sensors.
+	lun uint8
 	// operator: the command needs more than the privilege USER.
 	operator bool
 	// once: twice is not as good as once, so it is not sent in a new datagram
@@ -48,14 +50,14 @@ func (d *ipmi) command(ctx context.Context, c ipmiCommand) ([]byte, error) {
 	return d.request(ctx, c)
 }
 
-// raise takes the privilege OPERATOR; a session starts as USER (IPMI 2.0,
+// raise takes the privilege that acts need; a session starts as USER (IPMI 2.0,
 // section 22.18).
 func (d *ipmi) raise(ctx context.Context) error {
-	_, err := d.request(ctx, commandOf(types.CommandSetSessionPrivilegeLevel, byte(types.PrivilegeLevelOperator)))
+	_, err := d.request(ctx, commandOf(types.CommandSetSessionPrivilegeLevel, byte(d.level)))
 
 	var f *failure
 	if errors.As(err, &f) && f.kind != ErrUnreachable && f.kind != ErrBusy {
-		return fail(ErrAuth, "%s does not let user %q be OPERATOR", d.address, d.target.Username)
+		return fail(ErrAuth, "%s does not let user %q be %s", d.address, d.target.Username, levelName(d.level))
 	}
 
 	if err == nil {
@@ -63,6 +65,14 @@ func (d *ipmi) raise(ctx context.Context) error {
 	}
 
 	return err
+}
+
+func levelName(level types.PrivilegeLevel) string {
+	if level == types.PrivilegeLevelAdministrator {
+		return "ADMINISTRATOR"
+	}
+
+	return "OPERATOR"
 }
 
 // request sends in the session that stands. A session in which nothing is
@@ -169,8 +179,11 @@ func commandFailure(c ipmiCommand, err error, address string) error {
 		return c.unanswered(fail(ErrUnreachable, "%s took too long over %s", address, c.name))
 	}
 
-	return fail(completionKind(code), "%s answered %s with completion code %02Xh (%s)",
+	f := fail(completionKind(code), "%s answered %s with completion code %02Xh (%s)",
 		address, c.name, uint8(code), strings.ToLower(code.String()))
+	f.completion = uint8(code)
+
+	return f
 }
 
 func completionKind(code types.CompletionCode) error {

@@ -25,7 +25,7 @@ func (d *ipmi) info(ctx context.Context) (Info, error) {
 	info := Info{Protocol: ProtocolIPMI, Version: "2.0", UUID: id.text(d.target.UUID), AddressInUse: d.address}
 	info.readDeviceID(device)
 
-	if raw, err := d.session.client.GetFRUData(ctx, 0); err == nil {
+	if raw, err := d.fruData(ctx, 0); err == nil {
 		info.readFRU(raw)
 	}
 

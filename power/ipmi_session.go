@@ -52,7 +52,7 @@ type ipmiSession struct {
 // openIPMI sets a session up from its parts. go-ipmi's own Connect asks for
 // channel capabilities first and raises the privilege at once, hides the
 // controller's reasons in text, and starts a goroutine that outlives it.
-func openIPMI(ctx context.Context, target Target, suite int) (*ipmiSession, error) {
+func openIPMI(ctx context.Context, target Target, suite int, level types.PrivilegeLevel) (*ipmiSession, error) {
 	address := endpoint(target.Address, target.Port)
 
 	conn, err := dialIPMI(ctx, address)
@@ -65,7 +65,7 @@ func openIPMI(ctx context.Context, target Target, suite int) (*ipmiSession, erro
 	}
 
 	s := &ipmiSession{conn: conn}
-	if err := s.handshake(ctx, target, suite); err != nil {
+	if err := s.handshake(ctx, target, suite, level); err != nil {
 		conn.interrupt()
 		s.hangUp()
 
@@ -77,7 +77,7 @@ func openIPMI(ctx context.Context, target Target, suite int) (*ipmiSession, erro
 	return s, nil
 }
 
-func (s *ipmiSession) handshake(ctx context.Context, target Target, suite int) error {
+func (s *ipmiSession) handshake(ctx context.Context, target Target, suite int, level types.PrivilegeLevel) error {
 	const longest = 20 // IPMI 2.0, section 22.30
 	if len(target.Password.Reveal()) > longest {
 		return fail(ErrAuth, "the password is too long for IPMI (%d bytes)", longest)
@@ -90,7 +90,7 @@ func (s *ipmiSession) handshake(ctx context.Context, target Target, suite int) e
 
 	s.client = c.WithUDPProxy(s.conn).WithTimeout(ipmiTry).WithRetry(1).
 		WithCipherSuiteID(types.CipherSuiteID(suite)).
-		WithMaxPrivilegeLevel(types.PrivilegeLevelOperator)
+		WithMaxPrivilegeLevel(level)
 
 	since := time.Now()
 
@@ -177,6 +177,11 @@ func (s *ipmiSession) request(ctx context.Context, c ipmiCommand, try time.Durat
 
 	s.conn.resume()
 	s.client.WithRetry(int(try / s.pace))
+
+	if c.lun != 0 {
+		to := &client.CommandContext{}
+		ctx = client.WithCommandContext(ctx, to.WithResponderLUN(c.lun))
+	}
 
 	resp, err := s.client.RawCommand(ctx, c.netFn, c.id, c.data, c.name)
 	if over(ctx) {

@@ -7,7 +7,6 @@ import (
 	"net/http"
 
 	"github.com/stmcginnis/gofish"
-	"github.com/stmcginnis/gofish/schemas"
 )
 
 // redfish is the driver for Redfish (DSP0266). gofish has the requests and the
@@ -59,6 +58,8 @@ type serviceRoot struct {
 	Vendor         string
 	Systems        odataLink
 	Managers       odataLink
+	Chassis        odataLink
+	UpdateService  odataLink
 	SessionService odataLink
 	Links          struct{ Sessions odataLink }
 }
@@ -71,13 +72,21 @@ type computerSystem struct {
 	Manufacturer string
 	Model        string
 	SerialNumber string
+	PartNumber   string
+	AssetTag     string
+	BiosVersion  string
 	PowerState   string
+	Status       resourceStatus
 	Boot         bootSource
-	Settings     struct {
+	indicator
+	LogServices        odataLink
+	EthernetInterfaces odataLink
+	Settings           struct {
 		Object odataLink `json:"SettingsObject"`
 	} `json:"@Redfish.Settings"`
 	Links struct {
 		ManagedBy []odataLink
+		Chassis   []odataLink
 	}
 	Actions struct {
 		Reset struct {
@@ -147,8 +156,7 @@ func (d *redfish) readSystem(ctx context.Context, path string) (computerSystem, 
 func (d *redfish) findSystem(ctx context.Context) (computerSystem, error) {
 	var collection struct{ Members []odataLink }
 
-	path := cmp.Or(d.root.Systems.ID, schemas.DefaultServiceRoot+"Systems")
-	if err := d.request(ctx, http.MethodGet, path, nil, nil, &collection); err != nil {
+	if err := d.request(ctx, http.MethodGet, d.systemsPath(), nil, nil, &collection); err != nil {
 		return computerSystem{}, err
 	}
 
@@ -210,31 +218,16 @@ func (d *redfish) info(ctx context.Context) (Info, error) {
 		return Info{}, err
 	}
 
-	return Info{
+	info := Info{
 		Protocol: ProtocolRedfish, Version: d.root.Version,
 		Vendor: cmp.Or(s.Manufacturer, d.root.Vendor), Model: s.Model, Serial: s.SerialNumber,
-		Firmware: d.firmware(ctx, s), UUID: identityFromText(s.UUID).text(d.target.UUID), AddressInUse: d.address,
-	}, nil
-}
-
-func (d *redfish) firmware(ctx context.Context, s computerSystem) string {
-	managers := s.Links.ManagedBy
-
-	if len(managers) == 0 && d.root.Managers.ID != "" {
-		var collection struct{ Members []odataLink }
-		if d.request(ctx, http.MethodGet, d.root.Managers.ID, nil, nil, &collection) == nil {
-			managers = collection.Members
-		}
+		UUID: identityFromText(s.UUID).text(d.target.UUID), AddressInUse: d.address,
 	}
 
-	if len(managers) == 0 {
-		return ""
+	managers, err := d.managers(ctx, s)
+	if len(managers) > 0 {
+		info.Firmware = managers[0].FirmwareVersion
 	}
 
-	var manager struct{ FirmwareVersion string }
-	if d.request(ctx, http.MethodGet, managers[0].ID, nil, nil, &manager) != nil {
-		return ""
-	}
-
-	return manager.FirmwareVersion
+	return info, unlessMissing(err)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 )
@@ -231,25 +230,8 @@ func (d *redfish) writeBoot(ctx context.Context, plan properties, s, settings co
 	return d.patch(ctx, s, toSystem)
 }
 
-// patch writes with the ETag as it came, then as a strong one, then with none:
-// controllers that hand out weak ETags refuse them on the way back.
 func (d *redfish) patch(ctx context.Context, s computerSystem, boot properties) error {
-	body := map[string]any{"Boot": boot}
-
-	var err error
-	for _, tag := range etags(s.ETag) {
-		var headers map[string]string
-		if tag != "" {
-			headers = map[string]string{"If-Match": tag}
-		}
-
-		err = d.request(ctx, http.MethodPatch, s.Path, headers, body, nil)
-		if httpStatus(err) != http.StatusPreconditionFailed {
-			return err
-		}
-	}
-
-	return err
+	return d.patchTagged(ctx, s.Path, s.ETag, map[string]any{"Boot": boot})
 }
 
 // etags are the If-Match headers to try; the empty one is none.

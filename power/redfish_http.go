@@ -147,11 +147,16 @@ func decodeBody(resp *http.Response, into any) error {
 		return nil
 	}
 
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(into); err != nil {
-		return fmt.Errorf("%w: %w", errNoJSON, err)
+	err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(into)
+
+	// A property of another type than the schema's, as an object where a list
+	// belongs, counts as not told; the others are read all the same.
+	var misfit *json.UnmarshalTypeError
+	if err == nil || errors.As(err, &misfit) && misfit.Field != "" {
+		return nil
 	}
 
-	return nil
+	return fmt.Errorf("%w: %w", errNoJSON, err)
 }
 
 var errNoJSON = errors.New("the answer is not the JSON of Redfish")

@@ -84,6 +84,8 @@ type BMC struct {
 	chassis *chassis
 	faults  *faults
 	users   *users
+	serial  serial
+	started time.Time
 	ipmi    *ipmiFace
 	redfish *redfishFace
 
@@ -106,6 +108,7 @@ func Start(cfg Config) (*BMC, error) {
 		faults:  fs,
 		chassis: newChassis(cfg, fs),
 		users:   &users{passwords: maps.Clone(cfg.Users)},
+		started: time.Now(),
 	}
 
 	if err := b.serve(); err != nil {
@@ -200,6 +203,9 @@ func (b *BMC) State() power.State { return b.chassis.state() }
 
 // Boot is the boot override that the next power-on will use.
 func (b *BMC) Boot() power.Boot { return b.chassis.bootOverride().boot() }
+
+// Lit tells whether the lamp is on by which the machine is found.
+func (b *BMC) Lit() bool { return b.chassis.isLit() }
 
 // Acts returns what arrived so far, oldest first.
 func (b *BMC) Acts() []Act { return b.chassis.log() }

@@ -49,6 +49,9 @@ type chassis struct {
 	setAt    time.Time // when the override was last set over IPMI
 	keepBoot bool      // boot option 3: the override outlives its timeout
 	acts     []Act
+	changes  []powerChange
+	lit      bool
+	litUntil time.Time
 
 	machine *machineQueue
 }
@@ -132,6 +135,7 @@ func (c *chassis) powerOn() {
 	}
 
 	c.on = true
+	c.changes = append(c.changes, powerChange{c.now(), true})
 	c.expireBoot()
 	boot := c.override.boot()
 	if !c.override.persistent {
@@ -148,6 +152,7 @@ func (c *chassis) powerOff() {
 	}
 
 	c.on = false
+	c.changes = append(c.changes, powerChange{c.now(), false})
 	c.machine.add(Machine.PowerOff)
 }
 

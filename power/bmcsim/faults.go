@@ -33,6 +33,22 @@ const (
 	FaultNoCycle = "no-cycle"
 	// FaultNoGUID: IPMI does not tell the system's UUID.
 	FaultNoGUID = "no-guid"
+	// FaultHot: a processor is above its upper critical threshold.
+	FaultHot = "hot"
+	// FaultNoConsole: serial over LAN is switched off.
+	FaultNoConsole = "no-console"
+)
+
+// The habits of IPMI controllers, as found in the field.
+const (
+	// FaultTimedLamp: the lamp is lit for a given time only (IPMI 1.5).
+	FaultTimedLamp = "timed-lamp"
+	// FaultShortReads: no more than 16 bytes of a record are sent at once.
+	FaultShortReads = "short-reads"
+	// FaultOddChannel: LAN is channel 8, and 14 is not understood as "this one".
+	FaultOddChannel = "odd-channel"
+	// FaultNoRecords: there is neither a repository of sensors nor an event log.
+	FaultNoRecords = "no-records"
 )
 
 // The habits of Redfish services, as found in the field.
@@ -82,9 +98,22 @@ const (
 	FaultInfoObject = "info-object"
 	// FaultNoAccept: requests without an Accept header are refused (Dell iDRAC 9).
 	FaultNoAccept = "no-accept"
+	// FaultSensorsOnly: sensors are a collection, as since Redfish 2020.4, and
+	// there is neither Thermal nor Power.
+	FaultSensorsOnly = "sensors-only"
+	// FaultChassisLamp: the lamp is the chassis's, in the way before Redfish 2020.2.
+	FaultChassisLamp = "chassis-lamp"
+	// FaultLinkedLog: the pages of the event log hold links instead of entries.
+	FaultLinkedLog = "linked-log"
+	// FaultNoPowerState: the manager tells no power state (HPE iLO 6).
+	FaultNoPowerState = "no-power-state"
+	// FaultNoManagedBy: the system does not name its manager (Huawei).
+	FaultNoManagedBy = "no-managed-by"
 )
 
 var knownFaults = []string{
+	FaultSensorsOnly, FaultChassisLamp, FaultLinkedLog, FaultNoPowerState, FaultNoManagedBy,
+	FaultTimedLamp, FaultShortReads, FaultOddChannel, FaultNoRecords, FaultHot, FaultNoConsole,
 	FaultActionInfoOnly, FaultBadLogin, FaultBusy, FaultBusyInPOST, FaultConflict, FaultHTMLErrors, FaultIgnoreSoft,
 	FaultInfoObject, FaultKeepsTarget, FaultLyingBoot, FaultLyingPower, FaultMissingComma, FaultModeFallsBack,
 	FaultNeedsETag, FaultNeedsMode, FaultNoAccept, FaultNoBoot, FaultNoCycle, FaultNoGUID, FaultNoMode,

@@ -68,15 +68,15 @@ func startIPMI(b *BMC) (*ipmiFace, error) {
 }
 
 func (f *ipmiFace) setUp(conn *net.UDPConn) error {
-	hal, err := newHAL(f.owner.cfg)
+	hal, err := newHAL(f.owner)
 	if err != nil {
 		return err
 	}
 
 	f.bmc = bmc.New(bmc.DeviceInfo{
 		DeviceID: 0x20, DeviceRevision: 1, FirmwareMajor: 1, FirmwareMinor: 0x10, IPMIVersion: 0x20,
-		// Chassis device; the FRU bit follows from the HAL.
-		AdditionalDeviceSupport: 0x80,
+		// Chassis, FRU, event log, SDR repository, sensors.
+		AdditionalDeviceSupport: 0x8f,
 		ManufacturerID:          manufacturerID(f.owner.cfg.Vendor),
 	}, f.owner.guid(), hal)
 
@@ -227,6 +227,7 @@ func (f *ipmiFace) registry() *handlers.Registry {
 	reg.RegisterFunc(types.CommandSetSystemBootOptions, operator(c.setBootOption))
 	reg.RegisterFunc(types.CommandGetSystemBootOptions, operator(c.getBootOption))
 	reg.RegisterFunc(types.CommandGetSystemGUID, f.systemGUID)
+	ipmiHardware{f.owner}.register(reg)
 
 	return reg
 }
@@ -250,11 +251,7 @@ func (f *ipmiFace) observe(next handlers.Handler) handlers.Handler {
 			f.begin(hctx.Session)
 		}
 
-		if hctx.Command.NetFn == types.NetFnChassisRequest && f.owner.faults.on(power.ProtocolIPMI, FaultBusy) {
-			return nil, types.CodeNodeBusy, nil
-		}
-
-		resp, code, err := next.Handle(ctx, hctx, req)
+		resp, code, err := f.habits(next).Handle(ctx, hctx, req)
 		f.owner.cfg.Log.Debug("ipmi", "command", hctx.Command.Name, "request", hex.EncodeToString(redact(hctx, req)), "code", uint8(code))
 
 		return resp, code, err

@@ -2,6 +2,7 @@ package bmcsim
 
 import (
 	"context"
+	"time"
 
 	command "github.com/bougou/go-ipmi/pkg/command/chassis"
 	"github.com/bougou/go-ipmi/pkg/hal"
@@ -12,13 +13,18 @@ import (
 	"github.com/bmctl/bmctl/power"
 )
 
-// simHAL is the hardware that go-ipmi's own handlers see: a FRU store and
-// nothing else. Without a chassis of its own, BMC Cold Reset (App 02h) cannot
+// simHAL is the hardware that go-ipmi's own handlers see: FRU and SDR store,
+// serial port and network interface. Without a chassis of its own, BMC Cold Reset (App 02h) cannot
 // be mistaken for a reset of the machine.
-type simHAL struct{ storage *mock.Storage }
+type simHAL struct {
+	storage *mock.Storage
+	owner   *BMC
+}
 
-func newHAL(cfg Config) (simHAL, error) {
-	fru, err := types.PackFRU(types.FRUPackConfig{
+func newHAL(b *BMC) (simHAL, error) {
+	cfg, ctx := b.cfg, context.Background()
+
+	own, err := types.PackFRU(types.FRUPackConfig{
 		Chassis: &types.FRUPackChassis{Type: 0x17, Serial: cfg.Serial},
 		Board:   &types.FRUPackBoard{Mfg: cfg.Vendor, Product: cfg.Model, Serial: cfg.Serial},
 		Product: &types.FRUPackProduct{Manufacturer: cfg.Vendor, Name: cfg.Model, Serial: cfg.Serial},
@@ -27,18 +33,37 @@ func newHAL(cfg Config) (simHAL, error) {
 		return simHAL{}, err
 	}
 
-	storage := &mock.Storage{}
+	supply, err := types.PackFRU(types.FRUPackConfig{
+		Product: &types.FRUPackProduct{Manufacturer: "Contoso Power", Name: "PS-800", PartModel: "PS-800-2", Serial: "PS" + cfg.Serial},
+	})
+	if err != nil {
+		return simHAL{}, err
+	}
 
-	return simHAL{storage}, storage.FRU().Write(context.Background(), 0, fru)
+	h := simHAL{&mock.Storage{}, b}
+
+	for id, fru := range map[byte][]byte{0: own, supplyFRU: supply} {
+		if err := h.storage.FRU().Write(ctx, id, fru); err != nil {
+			return simHAL{}, err
+		}
+	}
+
+	for i, record := range sensorRecords() {
+		if err := h.storage.SDR().Write(ctx, uint16(i+1), record); err != nil {
+			return simHAL{}, err
+		}
+	}
+
+	return h, nil
 }
 
 func (simHAL) Chassis() hal.ChassisHAL   { return nil }
 func (simHAL) Sensors() hal.SensorHAL    { return nil }
 func (h simHAL) Storage() hal.StorageHAL { return h.storage }
-func (simHAL) Network() hal.NetworkHAL   { return nil }
+func (h simHAL) Network() hal.NetworkHAL { return network{h.owner} }
 func (simHAL) GPIO() hal.GPIOHAL         { return nil }
 func (simHAL) I2C() hal.I2CHAL           { return nil }
-func (simHAL) Console() hal.ConsoleHAL   { return nil }
+func (h simHAL) Console() hal.ConsoleHAL { return &h.owner.serial }
 func (simHAL) Close() error              { return nil }
 
 // ipmiChassis answers the chassis commands (IPMI 2.0, section 28).
@@ -86,7 +111,25 @@ func (c *ipmiChassis) control(_ context.Context, _ *handlers.HandlerContext, req
 	return nil, types.CodeOK, nil
 }
 
-func (c *ipmiChassis) identify(context.Context, *handlers.HandlerContext, []byte) ([]byte, types.CompletionCode, error) {
+// identify answers Chassis Identify (section 28.5): for 15 s, a number of
+// seconds, or until it is switched off.
+func (c *ipmiChassis) identify(_ context.Context, _ *handlers.HandlerContext, req []byte) ([]byte, types.CompletionCode, error) {
+	seconds := byte(15)
+	if len(req) > 0 {
+		seconds = req[0]
+	}
+
+	until := c.chassis.now().Add(time.Duration(seconds) * time.Second)
+
+	switch {
+	case len(req) > 1 && c.faults.on(power.ProtocolIPMI, FaultTimedLamp):
+		return nil, types.CodeRequestDataFieldInvalid, nil
+	case len(req) > 1 && req[1]&1 != 0:
+		c.chassis.light(true, time.Time{})
+	default:
+		c.chassis.light(seconds > 0, until)
+	}
+
 	return nil, types.CodeOK, nil
 }
 

@@ -136,10 +136,7 @@ func (f *redfishFace) routes() http.Handler {
 	get(root+"/Systems/{id}/ResetActionInfo", f.resetActionInfo)
 	mux.Handle("POST "+root+"/Systems/{id}/Actions/ComputerSystem.Reset", f.system(f.resetSystem))
 
-	get(root+"/Managers", func(*http.Request) any { return collection("Manager", "Managers", "1") })
-	get(root+"/Managers/1", f.manager)
-	get(root+"/Chassis", func(*http.Request) any { return collection("Chassis", "Chassis", "1") })
-	get(root+"/Chassis/1", f.chassisResource)
+	f.hardwareRoutes(mux)
 	mux.Handle("/", f.authenticated(func(w http.ResponseWriter, r *http.Request) {
 		f.refuse(w, http.StatusNotFound, "Base.1.18.ResourceMissingAtURI", "There is no resource at "+r.URL.Path)
 	}))
@@ -193,34 +190,6 @@ func (f *redfishFace) serviceRoot(w http.ResponseWriter, _ *http.Request) {
 	}
 
 	f.reply(w, resource)
-}
-
-func (f *redfishFace) manager(*http.Request) any {
-	return object{
-		"@odata.id":       root + "/Managers/1",
-		"@odata.type":     "#Manager.v1_15_0.Manager",
-		"Id":              "1",
-		"Name":            "Manager",
-		"ManagerType":     "BMC",
-		"FirmwareVersion": "1.10",
-		"PowerState":      "On",
-		"Status":          object{"State": "Enabled", "Health": "OK"},
-	}
-}
-
-func (f *redfishFace) chassisResource(*http.Request) any {
-	return object{
-		"@odata.id":    root + "/Chassis/1",
-		"@odata.type":  "#Chassis.v1_20_0.Chassis",
-		"Id":           "1",
-		"Name":         "Chassis",
-		"ChassisType":  "RackMount",
-		"Manufacturer": f.owner.cfg.Vendor,
-		"Model":        f.owner.cfg.Model,
-		"SerialNumber": f.owner.cfg.Serial,
-		"PowerState":   powerState(f.owner.State()),
-		"Links":        object{"ComputerSystems": []object{link(root + "/Systems/1")}},
-	}
 }
 
 // reply sends a resource.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/bmctl/bmctl/power"
 )
@@ -78,7 +79,8 @@ func (f *redfishFace) resource(id, uuid, serial string, state power.State, o ove
 		"SerialNumber": serial,
 		"UUID":         uuid,
 		"PowerState":   powerState(state),
-		"Status":       object{"State": "Enabled", "Health": "OK"},
+		"BiosVersion":  "2.4",
+		"Status":       object{"State": "Enabled", "Health": f.health()},
 		"Boot":         f.systemBoot(o),
 		"Links": object{
 			"ManagedBy": []object{link(root + "/Managers/1")},
@@ -87,11 +89,32 @@ func (f *redfishFace) resource(id, uuid, serial string, state power.State, o ove
 		"Actions": object{"#ComputerSystem.Reset": f.resetAction(path)},
 	}
 
+	if id == ownSystem {
+		resource["EthernetInterfaces"] = link(path + "/EthernetInterfaces")
+	}
+
+	if name := f.systemLamp(); name != "" {
+		resource[name] = f.lampState(name)
+	}
+
+	if f.fault(FaultNoManagedBy) {
+		delete(resource["Links"].(object), "ManagedBy")
+	}
+
 	if f.hasSettings() {
 		resource["@Redfish.Settings"] = object{"SettingsObject": link(settingsPath)}
 	}
 
 	return resource
+}
+
+// health is the system's own judgement.
+func (f *redfishFace) health() string {
+	if f.fault(FaultHot) {
+		return "Critical"
+	}
+
+	return "OK"
 }
 
 func powerState(s power.State) string {
@@ -204,13 +227,22 @@ func (f *redfishFace) patchBoot(w http.ResponseWriter, r *http.Request, properti
 		return
 	}
 
-	var body struct{ Boot *bootPatch }
+	var body struct {
+		Boot *bootPatch
+		Lamp *bool `json:"LocationIndicatorActive"`
+	}
 	if !f.decode(w, r, &body) {
 		return
 	}
 
-	if body.Boot == nil {
-		f.refuse(w, http.StatusBadRequest, "Base.1.18.PropertyNotWritable", "Only Boot can be written")
+	switch {
+	case body.Lamp != nil && f.systemLamp() != "":
+		f.owner.chassis.light(*body.Lamp, time.Time{})
+		w.WriteHeader(http.StatusNoContent)
+
+		return
+	case body.Boot == nil:
+		f.refuse(w, http.StatusBadRequest, "Base.1.18.PropertyNotWritable", "Only Boot and the lamp can be written")
 
 		return
 	}
