@@ -3,6 +3,7 @@ package bmcsim
 import (
 	"maps"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -19,7 +20,8 @@ func (f *redfishFace) habits(next http.Handler) http.Handler {
 			f.refuse(w, http.StatusNotAcceptable, "Base.1.18.HeaderMissing", "There is no Accept header")
 		case f.fault(FaultRedirects) && !strings.HasSuffix(path, "/"):
 			// As a controller behind address translation: the host is unreachable.
-			w.Header().Set("Location", "https://192.0.2.1"+path+"/")
+			location := url.URL{Scheme: "https", Host: "192.0.2.1", Path: path + "/", RawQuery: r.URL.RawQuery}
+			w.Header().Set("Location", location.String())
 			w.WriteHeader(http.StatusMovedPermanently)
 		case f.fault(FaultRedirects) && path != root+"/":
 			r.URL.Path = strings.TrimSuffix(path, "/")
