@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/signal"
@@ -105,7 +107,14 @@ func (a *app) tui(ctx context.Context, root *cobra.Command, f tuiFlags) error {
 
 	defer source.close()
 
-	return tui.Run(ctx, source, f.Options, a.stdin, a.stdout)
+	err = tui.Run(ctx, source, f.Options, a.stdin, a.stdout)
+
+	var crashed *tui.Panic
+	if errors.As(err, &crashed) {
+		fmt.Fprintf(a.stderr, "%s\n", crashed.Stack) //nolint:errcheck // nowhere left to say it
+	}
+
+	return err
 }
 
 // inLab is this run within the environment of the lab that runs here.

@@ -60,6 +60,8 @@ func (m *Model) confirm(verb Verb, targets []*row) {
 		return
 	}
 
+	order(targets, byMachine, false)
+
 	can, why := m.able(verb, targets)
 	m.modal = newConfirm(verb, can, why)
 }

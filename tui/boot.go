@@ -9,7 +9,6 @@ import (
 // attempt is one boot of a machine, from its power-on or its first packet.
 type attempt struct {
 	number int
-	begun  string // what began it, besides the machine's own packets
 	steps  []step
 }
 
@@ -56,13 +55,19 @@ func (a *attempt) over(e Event) bool {
 	last := a.steps[len(a.steps)-1]
 
 	switch {
-	case e.Type == "power":
+	case begins(e):
 		return a.has("discover", "request", "loader", "script", "kernel", "initrd", "agent") || e.At.Sub(last.At) > lull
 	case e.Type == "discover" || e.Type == "request":
 		return a.has("script", "kernel", "initrd", "agent")
 	default:
 		return e.Type != "agent" && e.Type != "wipe" && e.At.Sub(last.At) > lull
 	}
+}
+
+// begins tells whether the event is an act after which a machine starts.
+func begins(e Event) bool {
+	return e.Type == "power" && slices.ContainsFunc([]string{"boot override", "power on", "power cycle", "power reset", "power reboot"},
+		func(act string) bool { return strings.HasPrefix(e.Text, act) })
 }
 
 func (a *attempt) has(kinds ...string) bool {
@@ -121,7 +126,7 @@ func (m *Model) attemptLines(a *attempt, r *row, newest bool) []string {
 	var begun []string
 
 	for _, s := range a.steps {
-		if s.Type == "power" {
+		if begins(s.Event) {
 			begun = append(begun, s.Text+" "+s.At.In(m.now.Location()).Format("15:04:05"))
 		}
 	}
@@ -133,8 +138,8 @@ func (m *Model) attemptLines(a *attempt, r *row, newest bool) []string {
 	lines := []string{" " + m.theme.in(strong, head)}
 
 	for _, s := range a.steps {
-		if s.Type != "power" {
-			lines = append(lines, m.stepLine(s))
+		if !begins(s.Event) {
+			lines = append(lines, m.stepLines(s)...)
 		}
 	}
 
@@ -145,7 +150,7 @@ func (m *Model) attemptLines(a *attempt, r *row, newest bool) []string {
 	return lines
 }
 
-func (m *Model) stepLine(s step) string {
+func (m *Model) stepLines(s step) []string {
 	text := strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(s.Text, s.Type), ":"))
 
 	switch {
@@ -189,6 +194,10 @@ func (m *Model) waiting(a *attempt, r *row) []string {
 
 	switch last.Type {
 	case "power":
+		if !begins(last.Event) {
+			return nil
+		}
+
 		next, why = "dhcp discover", "the firmware is starting"
 	case "discover", "request":
 		next, why = "tftp", "the firmware fetches the loader"
@@ -224,6 +233,6 @@ func afterScript(a *attempt) (next, why string) {
 	case strings.HasSuffix(decision, "agent"):
 		return "agent", "kernel and agent are loading"
 	default:
-		return "kernel", "served by the image factory, which is not seen here"
+		return "kernel", "from the image factory, not seen here"
 	}
 }

@@ -24,6 +24,7 @@ const (
 	gap       = 2 // between columns
 	barWidth  = 7 // of the stage's bar
 	eventLess = 24
+	shortID   = 7 // of a machine without a name
 )
 
 // cell is a text with its role.
@@ -61,12 +62,7 @@ func (m *Model) nameCell(r *row) cell {
 		return cell{r.Name, plain}
 	}
 
-	id := r.ID
-	if len(id) > 6 && harmless(id) {
-		id = id[:6] + m.theme.ellipsis
-	}
-
-	return cell{cmp.Or(id, "?"), plain}
+	return cell{cmp.Or(cut(r.ID, shortID, m.theme.ellipsis), "?"), plain}
 }
 
 func (m *Model) powerCell(r *row) cell {
@@ -138,11 +134,15 @@ func bmcCell(r *row) cell {
 	case r.BMC.Latency == 0:
 		return cell{cmp.Or(r.BMC.Protocol, "?"), plain}
 	default:
-		return cell{fmt.Sprintf("%-7s %5s", r.BMC.Protocol, latency(r.BMC.Latency)), plain}
+		return cell{fmt.Sprintf("%-7s %5s", cmp.Or(r.BMC.Protocol, "?"), latency(r.BMC.Latency)), plain}
 	}
 }
 
 func latency(d time.Duration) string {
+	if d < time.Millisecond {
+		return "<1ms"
+	}
+
 	if d < 10*time.Second {
 		return itoa(int(d.Milliseconds())) + "ms"
 	}

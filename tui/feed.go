@@ -2,7 +2,6 @@ package tui
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"runtime/debug"
 	"time"
@@ -21,7 +20,7 @@ type (
 		events   []Event
 		err      error     // the stream broke
 		retryAt  time.Time // when it is tried again
-		panicked any       // what the Source panicked with
+		panicked *Panic    // what the Source panicked with
 		next     tea.Cmd
 	}
 	tickMsg    time.Time
@@ -291,7 +290,7 @@ func relayPanic(ctx context.Context, batches chan<- eventsMsg, broken chan<- err
 	if what := recover(); what != nil {
 		broken <- nil
 
-		send(ctx, batches, eventsMsg{panicked: fmt.Sprintf("%v\n\n%s", what, debug.Stack())})
+		send(ctx, batches, eventsMsg{panicked: &Panic{what, debug.Stack()}})
 	}
 }
 

@@ -1,6 +1,10 @@
 package tui
 
-import "github.com/charmbracelet/bubbles/key"
+import (
+	"strings"
+
+	"github.com/charmbracelet/bubbles/key"
+)
 
 // keyMap is every key of the table and the panes: what the program does, the
 // help screen and the page of the documentation come from it.
@@ -77,24 +81,24 @@ type section struct {
 func (k keyMap) sections() []section {
 	return []section{
 		{"Move", []key.Binding{k.Up, k.Down, k.Top, k.Bottom, k.PageUp, k.PageDown}},
-		{"Choose", []key.Binding{k.Select, k.Range, k.All}},
-		{"Find", []key.Binding{k.Filter, k.Next, k.Previous, k.Sort, k.Reverse}},
 		{"Look", []key.Binding{k.Open, k.NextPane, k.Pane, k.Log, k.Back}},
+		{"Choose", []key.Binding{k.Select, k.Range, k.All}},
 		{"Act", []key.Binding{
-			k.Power, menuHelp("p then", powerVerbs()), k.Boot, menuHelp("b then", bootVerbs()), k.Accept, k.Reject, k.Cordon, k.Console,
+			menuHelp(k.Power, powerVerbs()), menuHelp(k.Boot, bootVerbs()), k.Accept, k.Reject, k.Cordon, k.Console,
 		}},
+		{"Find", []key.Binding{k.Filter, k.Next, k.Previous, k.Sort, k.Reverse}},
 		{"More", []key.Binding{k.Copy, k.Command, k.Refresh, k.Help, k.Quit}},
 	}
 }
 
 // menuHelp tells the keys of a menu in one line.
-func menuHelp(prefix string, verbs []Verb) key.Binding {
-	keys, words := prefix, ""
+func menuHelp(first key.Binding, verbs []Verb) key.Binding {
+	keys, words := first.Help().Key, make([]string, len(verbs))
 
-	for _, verb := range verbs {
-		keys += " " + deeds()[verb].key
-		words += " " + deeds()[verb].word
+	for i, verb := range verbs {
+		keys += " " + verb.deed().key
+		words[i] = verb.deed().word
 	}
 
-	return bind(keys, words[1:])
+	return bind(keys, first.Help().Desc+" "+strings.Join(words, "|"))
 }

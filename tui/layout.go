@@ -15,12 +15,21 @@ type rects struct {
 	Header, Notice, Filter, Heads, Table, Title, Pane, Status, Footer rect
 }
 
-// want is what the model would like to show.
-type want struct {
+// showing is what the model would like to show.
+type showing struct {
 	notice, filter bool
 	// open is the machine's pane in place of the table.
 	open bool
+	// rows is how many lines the table would fill; the pane gets what is left.
+	rows int
 }
+
+// headsAndGap are the lines around the table: the heads, a blank line and one
+// more, and the pane's title.
+const headsAndGap = 4
+
+// fewest are the lines that the table has at least.
+const fewest = 6
 
 // The pane stands below the table where at least so many lines are left for
 // both.
@@ -31,7 +40,7 @@ const (
 
 // layout divides a screen of w columns and h lines. On one that is too small
 // there is one line, the header.
-func layout(w, h int, want want) rects {
+func layout(w, h int, what showing) rects {
 	if w < minWidth || h < minHeight {
 		return rects{Header: rect{0, min(1, max(0, h))}}
 	}
@@ -47,8 +56,8 @@ func layout(w, h int, want want) rects {
 	}
 
 	r.Header = take(1)
-	r.Notice = take(one(want.notice))
-	r.Filter = take(one(want.filter))
+	r.Notice = take(one(what.notice))
+	r.Filter = take(one(what.filter))
 
 	const below = 2 // status and footer
 
@@ -56,13 +65,13 @@ func layout(w, h int, want want) rects {
 	pane := 0
 
 	switch {
-	case want.open:
+	case what.open:
 		pane = free - 1
 	case w >= splitWidth && h >= splitHeight:
-		pane = max(10, free*2/5)
+		pane = max(10, free*2/5, free-max(what.rows, fewest)-headsAndGap)
 	}
 
-	if !want.open {
+	if !what.open {
 		r.Heads = take(1)
 		free--
 
@@ -74,7 +83,7 @@ func layout(w, h int, want want) rects {
 	}
 
 	if pane > 0 {
-		y += one(!want.open) // the blank line
+		y += one(!what.open) // the blank line
 		r.Title = take(1)
 		r.Pane = take(pane)
 	}

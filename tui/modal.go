@@ -2,7 +2,6 @@ package tui
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/charmbracelet/bubbles/key"
@@ -12,11 +11,19 @@ import (
 // modal has all keys while it is there. There is one at a time.
 type modal interface {
 	key(m Model, msg tea.KeyMsg) (Model, tea.Cmd)
-	// box is what stands in the middle of the screen, at most w cells wide and h
-	// lines high; no lines: nothing does.
-	box(m *Model, w, h int) (title string, lines []string)
+	// box is what stands in the middle of the screen, on at most w cells and h
+	// lines; without a title nothing does.
+	box(m *Model, w, h int) box
 	// foot is what stands in place of the keys; empty: their own.
 	foot(m *Model) string
+}
+
+// box is a framed text with a last line of its own.
+type box struct {
+	title string
+	lines []string
+	// left and right are the two ends of the last line.
+	left, right string
 }
 
 // menu offers verbs by one key each.
@@ -29,7 +36,7 @@ func (n menu) key(m Model, msg tea.KeyMsg) (Model, tea.Cmd) {
 	m.modal = nil
 
 	for _, verb := range n.verbs {
-		if msg.String() == deeds()[verb].key {
+		if msg.String() == verb.deed().key {
 			m.confirm(verb, m.targets())
 		}
 	}
@@ -37,14 +44,14 @@ func (n menu) key(m Model, msg tea.KeyMsg) (Model, tea.Cmd) {
 	return m, nil
 }
 
-func (n menu) box(*Model, int, int) (string, []string) { return "", nil }
+func (n menu) box(*Model, int, int) box { return box{} }
 
 func (n menu) foot(m *Model) string {
 	targets := m.targets()
 	parts := []string{" " + m.theme.in(strong, n.title+" "+count(targets)+":")}
 
 	for _, verb := range n.verbs {
-		d := deeds()[verb]
+		d := verb.deed()
 		parts = append(parts, m.keyHint(d.key, d.word, m.blocked(verb, targets) != ""))
 	}
 
@@ -72,7 +79,7 @@ func newConfirm(verb Verb, can []*row, skipped []string) confirmation {
 		c.ids = append(c.ids, r.raw)
 	}
 
-	d := deeds()[verb]
+	d := verb.deed()
 
 	switch {
 	case d.typed:
@@ -97,8 +104,8 @@ func (c confirmation) key(m Model, msg tea.KeyMsg) (Model, tea.Cmd) {
 	case key.Matches(msg, m.keys.OtherFocus):
 		c.act = !c.act
 		m.modal = c
-	case key.Matches(msg, m.keys.Gentle) && deeds()[c.verb].gentle != "":
-		m.confirm(deeds()[c.verb].gentle, c.targets)
+	case key.Matches(msg, m.keys.Gentle) && c.verb.deed().gentle != "":
+		m.confirm(c.verb.deed().gentle, c.targets)
 	}
 
 	return m, nil
@@ -141,9 +148,9 @@ func (c confirmation) carryOut(m Model) (Model, tea.Cmd) {
 
 func (c confirmation) foot(*Model) string { return "" }
 
-func (c confirmation) box(m *Model, w, h int) (string, []string) {
-	d := deeds()[c.verb]
-	lines := c.machines(m, max(1, h-9-len(c.skipped)))
+func (c confirmation) box(m *Model, w, h int) box {
+	d := c.verb.deed()
+	lines := c.machines(m, max(1, min(12, h-15)))
 
 	for i, why := range c.skipped {
 		if i == 3 {
@@ -172,23 +179,35 @@ func (c confirmation) box(m *Model, w, h int) (string, []string) {
 	}
 
 	if command := clean(m.src.Equivalent(c.verb, c.ids...)); command != "" {
-		for _, line := range wrap("equivalent: "+command, w) {
+		for _, line := range atMost(3, wrap("equivalent: "+command, w), m.theme.ellipsis) {
 			lines = append(lines, m.theme.in(faint, line))
 		}
 	}
 
-	return d.title + " " + count(c.targets), append(lines, "", c.buttons(m, w))
+	left, right := c.buttons(m)
+
+	return box{d.title + " " + count(c.targets), append(lines, ""), left, right}
+}
+
+// atMost leaves out what does not fit; the log has all of it.
+func atMost(n int, lines []string, ellipsis string) []string {
+	if len(lines) <= n {
+		return lines
+	}
+
+	return append(lines[:n-1:n-1], lines[n-1]+" "+ellipsis)
 }
 
 // buttons is the last line: what to type, or the two buttons.
-func (c confirmation) buttons(m *Model, w int) string {
-	d := deeds()[c.verb]
+func (c confirmation) buttons(m *Model) (left, right string) {
+	d := c.verb.deed()
 
 	if c.wanted != "" {
-		room := max(1, w-width("Type "+c.wanted+" to "+d.word+": ")-width("   esc cancel")-1)
-		left := "Type " + m.theme.in(strong, c.wanted) + " to " + d.word + ": " + tail(clean(c.input.value()), room) + m.theme.prompt
+		const room = 20 // more than there is to type
 
-		return between(left, m.keyHint("esc", "cancel", false), w)
+		left = "Type " + m.theme.in(strong, c.wanted) + " to " + d.word + ": " + fit(tail(clean(c.input.value()), room)+m.theme.prompt, room+1, "")
+
+		return left, m.keyHint("esc", "cancel", false)
 	}
 
 	word := d.word
@@ -201,7 +220,7 @@ func (c confirmation) buttons(m *Model, w int) string {
 		cancel, act = "  Cancel  ", m.theme.in(strong, "[ "+word+" ]")
 	}
 
-	return between("", cancel+"   "+act, w)
+	return "", cancel + "   " + act
 }
 
 // tail is the end of a text, at most w cells.
@@ -216,13 +235,8 @@ func tail(text string, w int) string {
 
 // machines are the lines that say what the act is about.
 func (c confirmation) machines(m *Model, most int) []string {
-	if deeds()[c.verb].typed {
+	if c.verb.deed().typed {
 		return c.identity(m)
-	}
-
-	hidden := map[string]bool{}
-	for _, r := range c.targets {
-		hidden[r.raw] = !slices.ContainsFunc(m.shown, func(s *row) bool { return s.raw == r.raw })
 	}
 
 	names := 0
@@ -239,13 +253,13 @@ func (c confirmation) machines(m *Model, most int) []string {
 			break
 		}
 
-		lines = append(lines, c.machine(m, r, names, hidden[r.raw]))
+		lines = append(lines, c.machine(m, r, names))
 	}
 
 	return lines
 }
 
-func (c confirmation) machine(m *Model, r *row, names int, hidden bool) string {
+func (c confirmation) machine(m *Model, r *row, names int) string {
 	power := r.Power
 	if power != "on" && power != "off" {
 		power = "?"
@@ -254,12 +268,12 @@ func (c confirmation) machine(m *Model, r *row, names int, hidden bool) string {
 	where, use := "not allocated", ""
 	if r.Cluster != "" {
 		where = "in cluster " + r.Cluster
-		if deeds()[c.verb].cuts {
+		if c.verb.deed().cuts {
 			use = "   " + m.theme.in(warn, "<- in use")
 		}
 	}
 
-	if hidden {
+	if m.filter.match != nil && !m.filter.match(r.Row) {
 		use += "   " + m.theme.in(warn, "hidden by the filter")
 	}
 
@@ -315,14 +329,14 @@ func (leave) key(m Model, msg tea.KeyMsg) (Model, tea.Cmd) {
 
 func (leave) foot(*Model) string { return "" }
 
-func (leave) box(m *Model, w, _ int) (string, []string) {
+func (leave) box(m *Model, w, _ int) box {
 	lines := wrap("What is under way is given up; what was begun is not undone:", w)
 
 	for _, j := range m.jobs {
 		lines = append(lines, "  "+j.progress())
 	}
 
-	return "Leave", append(lines, "", between("", m.theme.in(strong, "[ Stay ]")+"   "+m.keyHint("y", "leave", false), w))
+	return box{"Leave", append(lines, ""), "", m.theme.in(strong, "[ Stay ]") + "   " + m.keyHint("y", "leave", false)}
 }
 
 func (j job) progress() string {

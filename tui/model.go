@@ -193,7 +193,7 @@ func (m Model) update(msg tea.Msg) (Model, tea.Cmd) {
 	case resultMsg:
 		return m.onResult(msg)
 	case doneMsg:
-		return m.onDone(msg), nil
+		return m.onDone(msg).ask()
 	default:
 		return m, nil
 	}
@@ -246,7 +246,7 @@ func (m *Model) at() *row {
 
 // targets are the machines that an act is about: those selected, else the one
 // under the cursor. Selected ones that the filter hides count too; the
-// confirmation names every one.
+// confirmation names every one. They are in no order.
 func (m *Model) targets() []*row {
 	if len(m.selected) == 0 {
 		if r := m.at(); r != nil {
@@ -263,8 +263,6 @@ func (m *Model) targets() []*row {
 			chosen = append(chosen, &m.rows[i])
 		}
 	}
-
-	order(chosen, byMachine, false)
 
 	return chosen
 }
@@ -305,7 +303,7 @@ func (m *Model) settle() {
 }
 
 func (m *Model) rects() rects {
-	return layout(m.w, m.h, want{notice: m.bannerText() != "", filter: m.filterShown(), open: m.open})
+	return layout(m.w, m.h, showing{notice: m.bannerText() != "", filter: m.filterShown(), open: m.open, rows: len(m.rows)})
 }
 
 // setFilter narrows the table; a bad expression is said and leaves it as it was.

@@ -85,7 +85,12 @@ func (m *Model) paneView(h int) []string {
 		top = max(0, len(lines)-h)
 	}
 
-	return lines[min(top, len(lines)):]
+	visible := slices.Clone(lines[min(top, len(lines)):min(top+h, len(lines))])
+	for i, line := range visible {
+		visible[i] = cut(line, m.w-1, m.theme.ellipsis)
+	}
+
+	return visible
 }
 
 // detailLines are the facts of a machine, in two columns where there is room.
@@ -120,7 +125,7 @@ func (m *Model) facts(r *row) [][2]string {
 	yes := func(b bool) string { return [...]string{"no", "yes"}[one(b)] }
 	ago := func(text string, at time.Time) string {
 		if at.IsZero() {
-			return text
+			return strings.TrimSuffix(text, ", read")
 		}
 
 		return strings.TrimSpace(text + " " + since(at, m.now) + " ago")
@@ -142,11 +147,11 @@ func (m *Model) facts(r *row) [][2]string {
 	}
 
 	return [][2]string{
-		{"status", status}, {"held", cmp.Or(r.Held, "no")}, {"power", ago(cmp.Or(r.Power, "unknown"), r.PowerAt)}, {"stage", cmp.Or(r.Stage, "none")},
+		{"status", status}, {"held", cmp.Or(r.Held, "no")}, {"power", ago(cmp.Or(r.Power, "unknown")+", read", r.PowerAt)}, {"stage", cmp.Or(r.Stage, "none")},
 		{"cluster", cmp.Or(r.Cluster, "none")}, {"talos", cmp.Or(r.Talos, "none wanted")}, {"next boot", r.BootDecision}, {"because", r.BootReason},
 		{"bmc", bmc}, {"bmc error", cmp.Or(r.BMC.Error, "none")},
 		{"id", r.ID}, {"serial", r.Serial}, {"mac", r.MAC}, {"address", r.Address}, {"first seen", ago("", r.FirstSeen)}, {"agent", agent},
-		{"accepted", yes(r.Accepted) + ", ready to use: " + yes(r.ReadyToUse) + ", installed: " + yes(r.Installed) + ", cordoned: " + yes(r.Cordoned)},
+		{"accepted", yes(r.Accepted)}, {"ready", yes(r.ReadyToUse)}, {"installed", yes(r.Installed)}, {"cordoned", yes(r.Cordoned)},
 		{"last event", ago(r.LastEvent, r.LastEventAt)}, {"labels", cmp.Or(labelText(r.Labels), "none")},
 	}
 }
@@ -182,7 +187,7 @@ func (m *Model) eventLines(r *row) []string {
 	}
 
 	for _, e := range m.eventsOf(r) {
-		lines = append(lines, m.eventLine(e, e.Type, e.Text))
+		lines = append(lines, m.eventLine(e, e.Type, e.Text)...)
 	}
 
 	if len(lines) == 0 {
@@ -200,19 +205,31 @@ func (m *Model) noEvents() string {
 	return "nothing yet"
 }
 
-// eventLine is a time, a step, what it was, and why.
-func (m *Model) eventLine(e Event, step, text string) string {
+// eventLine is a time, a step, what it was, and why: on a line of its own where
+// the pane stands in place of the table and is too narrow for both.
+func (m *Model) eventLine(e Event, step, text string) []string {
+	const indent = 17
+
 	r := plain
 	if e.Type == "ignored" || e.Type == "error" || e.Type == "held" {
 		r = warn
 	}
 
-	line := "   " + m.theme.in(faint, e.At.In(m.now.Location()).Format("15:04:05.000")) + "  " + m.theme.in(r, fit(step, 13, m.theme.ellipsis)) + " " + text
+	at := e.At.In(m.now.Location()).Format("15:04:05.000")
+	line := "   " + m.theme.in(faint, at) + "  " + m.theme.in(r, fit(step, 13, m.theme.ellipsis)) + " " + text
+
 	if e.Reason == "" {
-		return line
+		return []string{line}
 	}
 
-	return pad(line, min(62, m.w/2)) + "  " + m.theme.in(faint, "because: ") + e.Reason
+	why := m.theme.in(faint, "because: ") + e.Reason
+	wide := pad(line, min(62, m.w/2)) + "  " + why
+
+	if m.open && width(wide) >= m.w {
+		return []string{line, strings.Repeat(" ", indent) + why}
+	}
+
+	return []string{wide}
 }
 
 func (m *Model) consoleLines(r *row) []string {

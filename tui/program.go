@@ -3,6 +3,7 @@ package tui
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -11,7 +12,8 @@ import (
 )
 
 // Run shows src on the terminal until the person leaves or ctx ends; neither is
-// an error. Whatever way it ends, a panic included, the terminal is as it was.
+// an error. Whatever way it ends, the terminal is as it was; after a panic the
+// error is a *Panic.
 func Run(ctx context.Context, src Source, opts Options, in io.Reader, out io.Writer) error {
 	commands, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -25,16 +27,19 @@ func Run(ctx context.Context, src Source, opts Options, in io.Reader, out io.Wri
 		return err
 	}
 
-	program := tea.NewProgram(m, programOptions(opts, in, out)...)
+	var caught crash
+
+	program := tea.NewProgram(guarded{m, &caught}, programOptions(opts, in, out)...)
+	caught.quit = program.Quit
 
 	stop := context.AfterFunc(ctx, program.Quit)
 	defer stop()
 
 	if _, err := program.Run(); err != nil {
-		return fmt.Errorf("terminal: %w", err)
+		return errors.Join(caught.err(), fmt.Errorf("terminal: %w", err))
 	}
 
-	return nil
+	return caught.err()
 }
 
 func programOptions(opts Options, in io.Reader, out io.Writer) []tea.ProgramOption {

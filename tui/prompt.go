@@ -76,7 +76,7 @@ func enterCommand(m Model, p prompt) (Model, tea.Cmd) {
 	return m.begin("bmctl "+line, 0, func() iter.Seq[Result] { return m.src.Run(m.ctx, line) })
 }
 
-func (p prompt) box(*Model, int, int) (string, []string) { return "", nil }
+func (p prompt) box(*Model, int, int) box { return box{} }
 
 func (p prompt) foot(m *Model) string {
 	left := " " + m.theme.in(strong, p.label)
@@ -100,34 +100,41 @@ func (help) key(m Model, _ tea.KeyMsg) (Model, tea.Cmd) {
 func (help) foot(*Model) string { return "" }
 
 // box puts the sections into two columns.
-func (help) box(m *Model, w, h int) (string, []string) {
+func (help) box(m *Model, w, h int) box {
 	var columns [2][]string
 
 	for i, s := range m.keys.sections() {
-		side := i % 2
-		columns[side] = append(columns[side], m.theme.in(strong, s.title))
-
+		lines := []string{m.theme.in(strong, s.title)}
 		for _, k := range s.keys {
-			columns[side] = append(columns[side], "  "+pad(m.theme.in(accent, k.Help().Key), 9)+" "+k.Help().Desc)
+			lines = append(lines, "  "+m.theme.in(accent, pad(k.Help().Key, 11))+" "+k.Help().Desc)
 		}
 
-		columns[side] = append(columns[side], "")
+		if len(columns[i%2]) > 0 {
+			lines = append([]string{""}, lines...)
+		}
+
+		columns[i%2] = append(columns[i%2], lines...)
+	}
+
+	left := 0
+	for _, line := range columns[0] {
+		left = max(left, width(line)+2)
 	}
 
 	var lines []string
 
-	half := w / 2
 	for i := range max(len(columns[0]), len(columns[1])) {
-		line := [2]string{}
-
-		for side := range columns {
-			if i < len(columns[side]) {
-				line[side] = columns[side][i]
-			}
-		}
-
-		lines = append(lines, fit(line[0], half-1, m.theme.ellipsis)+" "+cut(line[1], w-half, m.theme.ellipsis))
+		line := pad(nth(columns[0], i), left) + nth(columns[1], i)
+		lines = append(lines, cut(line, w, m.theme.ellipsis))
 	}
 
-	return "Keys", lines[:max(0, min(len(lines), h-4))]
+	return box{title: "Keys", lines: lines[:max(0, min(len(lines), h-3))], right: m.keyHint("any key", "back", false)}
+}
+
+func nth(lines []string, i int) string {
+	if i < len(lines) {
+		return lines[i]
+	}
+
+	return ""
 }

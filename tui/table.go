@@ -22,7 +22,7 @@ func (m *Model) heads(places []placed) string {
 		x = c.x + c.w
 	}
 
-	return m.theme.in(heading, m.theme.in(faint, line.String()))
+	return m.theme.in(heading, line.String())
 }
 
 func (m *Model) arrow() string {

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"fmt"
+	"iter"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -59,30 +60,119 @@ func hostile(r rune) bool {
 const enclosingKeycap = '\u20e3'
 
 // width is how many cells the text takes, styles aside. It adds up the
-// characters one by one, as terminals do that know no grapheme clusters: on the
-// others the text is never wider.
+// characters one by one, each at its widest: terminals that join some of them
+// into one show the text narrower, never wider.
 func width(text string) int {
-	for i := range len(text) {
-		if text[i] < ' ' || text[i] > '~' {
-			return ansi.StringWidthWc(text)
+	cells := 0
+
+	for token, w := range tokens(text) {
+		_ = token
+		cells += w
+	}
+
+	return cells
+}
+
+// tokens takes a text apart into its characters with their cells, and the
+// styles between them, which have none.
+func tokens(text string) iter.Seq2[string, int] {
+	return func(yield func(string, int) bool) {
+		for len(text) > 0 {
+			size, cells := 1, 1
+
+			switch {
+			case text[0] == escape:
+				size, cells = styleLength(text), 0
+			case text[0] >= utf8.RuneSelf:
+				size, cells = wideRune(text)
+			}
+
+			if !yield(text[:size], cells) {
+				return
+			}
+
+			text = text[size:]
 		}
+	}
+}
+
+const escape = '\x1b'
+
+// styleLength is the length of the style that the text begins with: ESC [ ... m.
+// Our own styles are the only escape sequences there are: clean sees to that.
+func styleLength(text string) int {
+	if end := strings.IndexByte(text, 'm'); end >= 0 {
+		return end + 1
 	}
 
 	return len(text)
 }
 
+func wideRune(text string) (size, cells int) {
+	r, size := utf8.DecodeRuneInString(text)
+	if r >= 0x2500 && r < 0x2600 {
+		return size, 1 // frames and bars, which we draw most
+	}
+
+	if unicode.In(r, unicode.Mn, unicode.Me) {
+		return size, 0 // on top of the one before it
+	}
+
+	return size, max(ansi.StringWidthWc(text[:size]), ansi.StringWidth(text[:size]))
+}
+
 // cut shortens the text to at most w cells, marking that with an ellipsis.
 func cut(text string, w int, ellipsis string) string {
-	switch {
-	case w <= 0:
-		return ""
-	case width(text) <= w:
+	if len(text) <= w || width(text) <= w {
 		return text
-	case w <= width(ellipsis):
-		return ansi.TruncateWc(text, w, "")
-	default:
-		return ansi.TruncateWc(text, w, ellipsis)
 	}
+
+	room := max(0, w-width(ellipsis))
+	if w < width(ellipsis) {
+		room, ellipsis = max(0, w), ""
+	}
+
+	var b strings.Builder
+
+	marked := false
+
+	for token, cells := range tokens(text) {
+		switch {
+		case token[0] == escape:
+			b.WriteString(token) // also behind the cut: styles must end
+		case marked:
+		case cells > room:
+			b.WriteString(ellipsis)
+
+			marked = true
+		default:
+			room -= cells
+			b.WriteString(token)
+		}
+	}
+
+	return b.String()
+}
+
+// cutLeft is the text from cell x on. A character that lies across becomes
+// spaces.
+func cutLeft(text string, x int) string {
+	var b strings.Builder
+
+	for token, cells := range tokens(text) {
+		switch {
+		case token[0] == escape || x <= 0:
+			b.WriteString(token)
+		case cells > x:
+			b.WriteString(strings.Repeat(" ", cells-x))
+
+			x = 0
+		default:
+			x -= cells
+		}
+	}
+
+	return b.String()
 }
 
 // fit makes the text exactly w cells wide.

@@ -98,7 +98,7 @@ func newTheme(name string, ascii, plainText bool) (theme, error) {
 		style := renderer.NewStyle().TabWidth(lipgloss.NoTabConversion)
 		if colour, ok := colours[r]; ok {
 			style = style.Foreground(colour)
-		} else if r == faint && name != "high-contrast" {
+		} else if (r == faint || r == heading) && name != "high-contrast" {
 			style = style.Faint(true)
 		}
 

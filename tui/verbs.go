@@ -23,41 +23,78 @@ type deed struct {
 	omni bool
 }
 
-func deeds() map[Verb]deed {
-	const cut = "Power is cut at once; the OS is not asked."
+// deed is what belongs to the verb; of an unknown one nothing.
+func (v Verb) deed() deed {
+	const (
+		cut  = "Power is cut at once; the OS is not asked."
+		once = "Holds for the next boot only."
+	)
 
-	return map[Verb]deed{
-		PowerOn:    {key: "o", word: "on", title: "Power on"},
-		PowerOff:   {key: "f", word: "off", title: "Power off", warning: cut, cuts: true, gentle: PowerSoft},
-		PowerSoft:  {key: "s", word: "soft", title: "Shut down", warning: "The OS is asked to shut down; it may refuse or take its time.", cuts: true},
-		PowerCycle: {key: "c", word: "cycle", title: "Power cycle", warning: cut, cuts: true, gentle: PowerSoft},
-		PowerReset: {key: "r", word: "reset", title: "Reset", warning: "The machine starts anew at once; the OS is not asked.", cuts: true, gentle: PowerSoft},
-		BootPXE:    {key: "p", word: "pxe", title: "Boot next from the network:", warning: "Holds for the next boot only."},
-		BootDisk:   {key: "d", word: "disk", title: "Boot next from disk:", warning: "Holds for the next boot only."},
-		BootBIOS:   {key: "b", word: "bios", title: "Boot next into the firmware setup:", warning: "Holds for the next boot only; the setup waits for a person."},
-		BootNone:   {key: "n", word: "none", title: "Clear the boot override of", warning: "The firmware's own order holds."},
-		Accept:     {key: "a", word: "accept", title: "Accept", one: true, typed: true, omni: true, warning: "ALL DISKS of this machine will be ERASED. This cannot be undone."},
-		Reject:     {key: "x", word: "reject", title: "Reject", omni: true, warning: "It is neither powered nor wiped, and boots its own disk. It can still be accepted later."},
-		Cordon:     {key: "C", word: "cordon", title: "Cordon", omni: true, warning: "The provider leaves it alone until it is uncordoned."},
-		Uncordon:   {key: "C", word: "uncordon", title: "Uncordon", omni: true, warning: "The provider acts on it again."},
-		Console:    {key: "c", word: "console", title: "Console", one: true},
+	switch v {
+	case PowerOn:
+		return deed{key: "o", word: "on", title: "Power on"}
+	case PowerOff:
+		return deed{key: "f", word: "off", title: "Power off", warning: cut, cuts: true, gentle: PowerSoft}
+	case PowerSoft:
+		return deed{key: "s", word: "soft", title: "Shut down", warning: "The OS is asked to shut down; it may refuse or take its time.", cuts: true}
+	case PowerCycle:
+		return deed{key: "c", word: "cycle", title: "Power cycle", warning: cut, cuts: true, gentle: PowerSoft}
+	case PowerReset:
+		return deed{key: "r", word: "reset", title: "Reset", warning: "It starts anew at once; the OS is not asked.", cuts: true, gentle: PowerSoft}
+	case BootPXE:
+		return deed{key: "p", word: "pxe", title: "Boot next from the network:", warning: once}
+	case BootDisk:
+		return deed{key: "d", word: "disk", title: "Boot next from disk:", warning: once}
+	case BootBIOS:
+		return deed{key: "b", word: "bios", title: "Boot next into the firmware setup:", warning: once + " The setup waits for a person."}
+	case BootNone:
+		return deed{key: "n", word: "none", title: "Clear the boot override of", warning: "The firmware's own order holds."}
+	case Console:
+		return deed{key: "c", word: "console", title: "Console", one: true}
+	default:
+		return v.omniDeed()
+	}
+}
+
+func (v Verb) omniDeed() deed {
+	switch v {
+	case Accept:
+		return deed{
+			key: "a", word: "accept", title: "Accept", one: true, typed: true, omni: true,
+			warning: "ALL DISKS of this machine will be ERASED. This cannot be undone.",
+		}
+	case Reject:
+		return deed{
+			key: "x", word: "reject", title: "Reject", omni: true,
+			warning: "It is neither powered nor wiped, and boots its own disk. It can still be accepted later.",
+		}
+	case Cordon:
+		return deed{key: "C", word: "cordon", title: "Cordon", omni: true, warning: "The provider leaves it alone until it is uncordoned."}
+	case Uncordon:
+		return deed{key: "C", word: "uncordon", title: "Uncordon", omni: true, warning: "The provider acts on it again."}
+	default:
+		return deed{word: string(v), title: string(v)}
 	}
 }
 
 func powerVerbs() []Verb { return []Verb{PowerOn, PowerOff, PowerSoft, PowerCycle, PowerReset} }
 func bootVerbs() []Verb  { return []Verb{BootPXE, BootDisk, BootBIOS, BootNone} }
 
+// whyNobody says why no machine at all can have the verb at present.
+func (m *Model) whyNobody(verb Verb) string {
+	switch {
+	case m.opts.ReadOnly && verb != Console:
+		return "the view is read-only"
+	case verb.deed().omni && m.health.OmniDown:
+		return "needs Omni, which does not answer"
+	default:
+		return m.cannot[verb]
+	}
+}
+
 // whyNot says why the verb cannot be had for the machine; empty: it can.
 func (m *Model) whyNot(verb Verb, r *row) string {
-	if m.opts.ReadOnly && verb != Console {
-		return "the view is read-only"
-	}
-
-	if deeds()[verb].omni && m.health.OmniDown {
-		return "needs Omni, which does not answer"
-	}
-
-	if why := cmp.Or(m.cannot[verb], r.Cannot[verb]); why != "" {
+	if why := cmp.Or(m.whyNobody(verb), r.Cannot[verb]); why != "" {
 		return why
 	}
 
@@ -93,27 +130,33 @@ func (m *Model) able(verb Verb, targets []*row) (can []*row, why []string) {
 	return can, why
 }
 
-// blocked says why the verb is out of reach at all for the targets; empty: at
+// blocked says why the verb is out of reach for all of the targets; empty: at
 // least one can have it.
 func (m *Model) blocked(verb Verb, targets []*row) string {
 	if len(targets) == 0 {
 		return "no machine is chosen"
 	}
 
-	if deeds()[verb].one && len(targets) > 1 {
+	if why := m.whyNobody(verb); why != "" {
+		return why
+	}
+
+	if verb.deed().one && len(targets) > 1 {
 		return onlyOne(verb)
 	}
 
-	can, why := m.able(verb, targets)
-	if len(can) > 0 {
-		return ""
+	for _, r := range targets {
+		if m.whyNot(verb, r) == "" {
+			return ""
+		}
 	}
 
-	if len(why) > 1 {
-		return fmt.Sprintf("%s, and %d more", why[0], len(why)-1)
+	why := targets[0].name() + ": " + m.whyNot(verb, targets[0])
+	if more := len(targets) - 1; more > 0 {
+		why += fmt.Sprintf(", and %d more", more)
 	}
 
-	return why[0]
+	return why
 }
 
 func onlyOne(verb Verb) string {

@@ -3,10 +3,10 @@ package tui
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/charmbracelet/bubbles/key"
-	"github.com/charmbracelet/x/ansi"
 )
 
 // View implements tea.Model: m.h lines, none wider than m.w.
@@ -74,76 +74,92 @@ func (m *Model) counts(separator, booting string) string {
 	return strings.Join(parts, separator)
 }
 
-// header is the top line, as long as it fits: who tells, how many machines, what
-// waits for a person, the time.
-func (m *Model) header() string {
-	clock := m.now.Format("15:04:05") + " "
-
-	waits := ""
-	if n := m.tally.pending; n == 1 {
-		waits = "1 waits for accept"
-	} else if n > 1 {
-		waits = itoa(n) + " wait for accept"
-	}
-
-	total := fmt.Sprintf("%d machines", len(m.rows))
-	if len(m.rows) == 1 {
-		total = "1 machine"
-	}
-
-	if trouble := m.trouble(); trouble != "" {
-		asOf := ""
-		if m.loaded {
-			asOf = total + " as of " + m.asOf.In(m.now.Location()).Format("15:04:05")
-		}
-
-		return m.headerLine(m.theme.in(bad, trouble), asOf, waits, clock)
-	}
-
-	var who []string
-
-	for _, part := range [][2]string{{"omni", m.health.Omni}, {"serve", m.health.Serve}} {
-		if part[1] != "" {
-			who = append(who, part[0]+" "+part[1])
-		}
-	}
-
-	if len(who) == 0 && m.loaded {
-		who = []string{cmp.Or(m.health.Source, "machines")}
-	}
-
-	for _, variant := range [][2]string{
-		{strings.Join(who, "  "), total + ": " + m.counts("  ", "booting")},
-		{strings.Join(who[:min(1, len(who))], ""), total + ": " + m.counts("  ", "booting")},
-		{"", total + ": " + m.counts("  ", "booting")},
-	} {
-		if line := m.headerLine(variant[0], variant[1], waits, clock); width(line) <= m.w {
-			return line
-		}
-	}
-
-	return m.headerLine("", itoa(len(m.rows))+": "+m.counts(" ", "boot"), waits, clock)
+// part is a piece of the top line; of those that do not fit together the ones of
+// the lowest rank give way.
+type part struct {
+	text string
+	rank int
 }
 
-// headerLine puts the parts together; the line may come out too wide.
-func (m *Model) headerLine(who, counts, waits, clock string) string {
-	left := " " + m.theme.in(strong, "bmctl")
-	if !m.loaded && m.failure == nil {
-		left += "  " + m.spinner() + " asking for the machines"
+// header is the top line: who tells, how many machines, what waits for a person,
+// and at its end the time.
+func (m *Model) header() string {
+	parts := []part{{" " + m.theme.in(strong, "bmctl"), 9}}
+
+	switch trouble := m.trouble(); {
+	case trouble != "":
+		parts = append(parts, part{m.theme.in(bad, trouble), 8})
+
+		if m.loaded {
+			parts = append(parts, part{machines(len(m.rows)) + " as of " + m.asOf.In(m.now.Location()).Format("15:04:05"), 6})
+		}
+	case !m.loaded:
+		parts = append(parts, part{m.spinner() + " asking for the machines", 6})
+	default:
+		parts = append(append(parts, m.who()...), part{m.total(), 7})
 	}
 
-	for _, part := range []string{who, strings.TrimSuffix(counts, ": "), m.theme.in(warn, waits)} {
-		if part != "" && (m.loaded || part == who) {
-			left += "  " + part
+	if n := m.tally.pending; n == 1 {
+		parts = append(parts, part{m.theme.in(warn, "1 waits for accept"), 5})
+	} else if n > 1 {
+		parts = append(parts, part{m.theme.in(warn, itoa(n)+" wait for accept"), 5})
+	}
+
+	return m.joined(parts, m.theme.in(faint, m.now.Format("15:04:05"))+" ")
+}
+
+// total is how many machines there are, and of each power.
+func (m *Model) total() string {
+	if m.w < splitWidth && len(m.rows) > 1 {
+		return itoa(len(m.rows)) + ": " + m.counts(" ", "boot")
+	}
+
+	return strings.TrimSuffix(machines(len(m.rows))+": "+m.counts("  ", "booting"), ": ")
+}
+
+// who names where the machines come from.
+func (m *Model) who() []part {
+	switch {
+	case m.health.Omni != "" && m.health.Serve != "":
+		return []part{{"omni " + m.health.Omni, 3}, {"serve " + m.health.Serve, 2}}
+	case m.health.Omni != "":
+		return []part{{"omni " + m.health.Omni, 3}}
+	default:
+		return []part{{cmp.Or(m.health.Source, "machines"), 3}}
+	}
+}
+
+func machines(n int) string {
+	if n == 1 {
+		return "1 machine"
+	}
+
+	return itoa(n) + " machines"
+}
+
+// clockRank is below that of what waits for a person.
+const clockRank = 4
+
+// joined puts the parts that fit on one line, with the clock at its end.
+func (m *Model) joined(parts []part, clock string) string {
+	for rank := 0; ; rank++ {
+		var left strings.Builder
+
+		for _, p := range parts {
+			if p.rank >= rank {
+				left.WriteString(p.text + "  ")
+			}
+		}
+
+		right := clock
+		if rank > clockRank {
+			right = ""
+		}
+
+		if line := left.String(); width(line)+width(right) <= m.w || rank > 8 {
+			return between(line, right, m.w)
 		}
 	}
-
-	right := m.theme.in(faint, clock)
-	if room := m.w - width(left) - width(right); room > 0 {
-		return left + strings.Repeat(" ", room) + right
-	}
-
-	return left
 }
 
 // trouble says who does not answer, since when, and when it is tried again.
@@ -284,49 +300,43 @@ func (m *Model) overlay(screen []string) {
 		return
 	}
 
-	w := min(m.w-8, 96)
+	const widest = 96
 
-	title, lines := m.modal.box(m, w, m.h)
-	if len(lines) == 0 {
+	content := m.modal.box(m, min(m.w-4, widest), m.h)
+	if content.title == "" {
 		return
 	}
 
-	need := width(title) + 2
-	for i := range lines {
-		lines[i] = cut(lines[i], w, m.theme.ellipsis)
-		need = max(need, width(lines[i]))
-	}
+	framed := m.framed(content, min(m.w-4, widest))
+	w := width(framed[0])
+	x, y := (m.w-w)/2, max(0, (m.h-len(framed))/2)
 
-	w = min(w, max(need, 52))
-	_, lines = m.modal.box(m, w, m.h) // laid out for the width that it gets
-	box := m.framed(title, lines, w)
-	x, y := (m.w-w-4)/2, max(0, (m.h-len(box))/2)
-
-	for i := range min(len(box), m.h-y) {
+	for i := range min(len(framed), m.h-y) {
 		below := screen[y+i]
-		screen[y+i] = pad(ansi.TruncateWc(below, x, ""), x) + box[i] + cutLeft(below, x+w+4)
+		screen[y+i] = pad(cut(below, x-1, ""), x) + framed[i] + pad("", min(1, m.w-x-w)) + cutLeft(below, x+w+1)
 	}
 }
 
-// cutLeft is the text from cell x on.
-func cutLeft(text string, x int) string {
-	if width(text) <= x {
-		return ""
-	}
+// framed draws the frame, as wide as the text needs and at most w cells of text.
+func (m *Model) framed(b box, w int) []string {
+	const narrowest = 52
 
-	return ansi.TruncateLeftWc(text, x, "")
-}
-
-// framed puts a frame with a title around the lines.
-func (m *Model) framed(title string, lines []string, w int) []string {
 	t := m.theme
-	title = cut(title, w-2, t.ellipsis)
-	top := t.corners[0] + " " + t.in(strong, title) + " " + strings.Repeat(t.rule, max(0, w-width(title))) + t.corners[1]
-	box := []string{top}
+	lines := append(slices.Clip(b.lines), strings.TrimRight(b.left+"   "+b.right, " "))
+	need := max(narrowest, width(b.title))
 
 	for _, line := range lines {
-		box = append(box, t.side+" "+fit(line, w, t.ellipsis)+" "+t.side)
+		need = max(need, width(line))
 	}
 
-	return append(box, t.corners[2]+strings.Repeat(t.rule, w+2)+t.corners[3])
+	w = min(w, need)
+	lines[len(lines)-1] = between(b.left, b.right, w)
+	title := cut(b.title, w-1, t.ellipsis)
+	framed := []string{t.corners[0] + " " + t.in(strong, title) + " " + strings.Repeat(t.rule, max(0, w-width(title))) + t.corners[1]}
+
+	for _, line := range lines {
+		framed = append(framed, t.side+" "+fit(line, w, t.ellipsis)+" "+t.side)
+	}
+
+	return append(framed, t.corners[2]+strings.Repeat(t.rule, w+2)+t.corners[3])
 }

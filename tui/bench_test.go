@@ -1,0 +1,94 @@
+package tui
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+)
+
+const many = 10000
+
+// crowd is a site of many machines.
+func crowd() *site {
+	s := &site{snapshot: Snapshot{At: noon, Health: fleet().Health}}
+
+	for i := range many {
+		r := fleet().Rows[i%9]
+		r.ID = fmt.Sprintf("%08x-7a1e-4b02-9f3c-1b5d3c9be6f1", uint32(i)*2654435761)
+		r.Name = fmt.Sprintf("rack%dn%02d", i/42, i%42)
+		s.snapshot.Rows = append(s.snapshot.Rows, r)
+	}
+
+	return s
+}
+
+// updates are the messages whose update and frame must not be felt.
+func updates(s *site) map[string]tea.Msg {
+	return map[string]tea.Msg{
+		"snapshot": snapshotMsg{s.snapshot, nil, noon}, "key": keyMsg("j"), "end": keyMsg("G"), "sort": keyMsg("s"), "select all": keyMsg("*"),
+		"tick": tickMsg(noon.Add(time.Second)), "events": eventsMsg{events: bootEvents()}, "power": keyMsg("p"),
+	}
+}
+
+// BenchmarkUpdateAndFrame is one message among 10,000 machines and the screen
+// after it.
+func BenchmarkUpdateAndFrame(b *testing.B) {
+	s := crowd()
+
+	for name, msg := range updates(s) {
+		for _, how := range []string{"", " filtered", " all selected"} {
+			b.Run(name+how, func(b *testing.B) {
+				m := opened(s, Options{}, 200, 60)
+
+				switch how {
+				case " filtered":
+					m = press(m, append(append([]string{"/"}, typed("n1")...), "enter")...)
+				case " all selected":
+					m = press(m, "*")
+				}
+
+				for b.Loop() {
+					next, _ := m.Update(msg)
+					_ = next.View()
+				}
+			})
+		}
+	}
+}
+
+// frame is how long an update and its frame may take at 60 frames a second.
+const frame = 16 * time.Millisecond
+
+// TestManyMachinesAreNotFelt allows for a loaded machine: of several tries the
+// best counts.
+func TestManyMachinesAreNotFelt(t *testing.T) {
+	s := crowd()
+	m := press(opened(s, Options{}, 120, 30), "*")
+
+	for name, msg := range updates(s) {
+		best := time.Hour
+
+		for range 15 {
+			begun := time.Now()
+			next, _ := m.Update(msg)
+			_ = next.View()
+			best = min(best, time.Since(begun))
+		}
+
+		if best > frame*slowdown {
+			t.Errorf("%s among %d machines takes %v, more than a frame of %v", name, many, best, frame)
+		}
+	}
+}
+
+func TestManyMachinesCanBeLeft(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+
+	if msg := follow(ctx, crowd())(); msg != nil {
+		t.Errorf("after the end there is still %v", msg)
+	}
+}
