@@ -247,7 +247,7 @@ func (c *Controller) facts(m Machine) policy.Facts {
 	l := c.live(m.ID)
 	l.agentSeen(connected)
 
-	f.Power = l.power
+	f.Power = l.powerOf(m)
 	f.Wiping = l.job == policy.ActWipe || l.wiped != nil
 	f.IntervalElapsed = elapsed(m.lastStart(), c.cfg.MinRebootInterval)
 	f.AgentSettled = connected || elapsed(l.agentGoneAt, min(agentGrace, c.cfg.MinRebootInterval))

@@ -16,6 +16,8 @@ type live struct {
 	power   policy.Power
 	powerAt time.Time
 	latency time.Duration
+	// lost: so many readings failed that power is not to be believed any more.
+	lost bool
 	// misses counts failed readings in a row, since firstMiss; bmcErr is the last.
 	misses    int
 	firstMiss time.Time
@@ -103,7 +105,7 @@ func (l *live) failure() string {
 
 // read notes a power reading.
 func (l *live) read(p policy.Power, took time.Duration) {
-	l.power, l.powerAt, l.latency = p, time.Now(), took
+	l.power, l.powerAt, l.latency, l.lost = p, time.Now(), took, false
 	l.misses, l.firstMiss, l.bmcErr, l.distrustBMC = 0, time.Time{}, "", ""
 }
 
@@ -119,8 +121,19 @@ func (l *live) missed(err error) {
 	l.misses++
 	l.bmcErr = err.Error()
 
-	if l.misses >= misses && time.Since(l.firstMiss) >= age {
-		l.power = policy.PowerUnknown
+	l.lost = l.misses >= misses && time.Since(l.firstMiss) >= age
+}
+
+// powerOf is the power as it is to be reported: before the first reading since
+// start it is what the last run recorded. Acts read it anew in any case.
+func (l *live) powerOf(m Machine) policy.Power {
+	switch {
+	case l.lost:
+		return policy.PowerUnknown
+	case l.powerAt.IsZero():
+		return m.recordedPower()
+	default:
+		return l.power
 	}
 }
 

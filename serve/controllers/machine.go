@@ -128,3 +128,12 @@ func (m *Machine) lastStart() time.Time {
 
 	return last
 }
+
+// recordedPower is the power state that we wrote last.
+func (m *Machine) recordedPower() policy.Power {
+	if m.Seen == nil {
+		return policy.PowerUnknown
+	}
+
+	return policy.Power(m.Seen.TypedSpec().Value.PowerState)
+}

@@ -126,7 +126,7 @@ func statusOf(f policy.Facts, plan policy.Plan, l *live) (status, reason string)
 		return localapi.StatusError, "held: " + f.Held()
 	case l.failure() != "":
 		return localapi.StatusError, l.failure()
-	case l.misses > 0 && l.power == policy.PowerUnknown:
+	case l.lost:
 		return localapi.StatusError, "bmc: " + l.bmcErr
 	case f.Wiping:
 		return localapi.StatusWiping, "wiping for " + time.Since(l.jobSince).Round(time.Second).String()

@@ -1,0 +1,80 @@
+package controllers_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/safe"
+	"github.com/siderolabs/omni/client/api/omni/specs"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/infra"
+)
+
+// settle brings a machine to accepted, wiped and off.
+func settle(t *testing.T, w *world) string {
+	t.Helper()
+
+	id := w.ids[0]
+	w.boardOn(id)
+	w.join(id)
+	w.wait(time.Minute)
+	ops[1].do(w, id)
+	w.wait(3 * time.Minute)
+
+	if s := w.reported(t, id); !s.ReadyToUse || s.PowerState != specs.InfraMachineStatusSpec_POWER_STATE_OFF {
+		t.Fatalf("not settled: %v", s)
+	}
+
+	return id
+}
+
+func (w *world) reported(t *testing.T, id string) *specs.InfraMachineStatusSpec {
+	t.Helper()
+
+	s, err := safe.StateGet[*infra.MachineStatus](context.Background(), w.omni, infra.NewMachineStatus(id).Metadata())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return s.TypedSpec().Value
+}
+
+// TestPowerBecomesUnknownLate: one missed poll is not news, and neither is a
+// restart; after three misses in 90 s Omni is told that the power is unknown.
+func TestPowerBecomesUnknownLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.start()
+		defer w.end()
+
+		id := settle(t, w)
+		off, unknown := specs.InfraMachineStatusSpec_POWER_STATE_OFF, specs.InfraMachineStatusSpec_POWER_STATE_UNKNOWN
+
+		w.silence(id, true)
+		w.crash()
+		w.start()
+
+		for _, step := range []struct {
+			after time.Duration
+			want  specs.InfraMachineStatusSpec_MachinePowerState
+		}{{time.Second, off}, {59 * time.Second, off}, {20 * time.Second, off}, {70 * time.Second, unknown}} {
+			w.wait(step.after)
+
+			if got := w.reported(t, id).PowerState; got != step.want {
+				t.Errorf("%s after the last step: power %s, want %s", step.after, got, step.want)
+			}
+		}
+
+		w.silence(id, false)
+		w.wait(40 * time.Second)
+
+		if got := w.reported(t, id).PowerState; got != off {
+			t.Errorf("the BMC answers again: power %s, want %s", got, off)
+		}
+
+		if len(w.broken) > 0 {
+			t.Error(w.broken)
+		}
+	})
+}
