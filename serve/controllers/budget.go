@@ -1,6 +1,9 @@
 package controllers
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // budgetWindow is the time over which disruptions are counted.
 const budgetWindow = 10 * time.Minute
@@ -27,4 +30,21 @@ func (b *budget) take(limit int) bool {
 	b.taken = append(b.taken, time.Now())
 
 	return true
+}
+
+// seed notes the disruptions of our last run, as far as they were recorded: a
+// restart must not double what one mistake can do.
+func (b *budget) seed(machines []Machine) {
+	for _, m := range machines {
+		if m.Reboot == nil || m.Infra == nil || !m.facts().Allocated {
+			continue
+		}
+
+		at := m.Reboot.TypedSpec().Value.LastRebootTimestamp.AsTime()
+		if since := time.Since(at); since >= 0 && since < budgetWindow {
+			b.taken = append(b.taken, at)
+		}
+	}
+
+	slices.SortFunc(b.taken, time.Time.Compare)
 }

@@ -83,6 +83,7 @@ type Controller struct {
 	recent map[string]bootState // of machines that Omni does not know (yet)
 	byMAC  map[string]string    // ids of those that it does
 	budget budget
+	seeded sync.Once // the budget
 
 	ctx  context.Context // of Run: acts end with it
 	acts sync.WaitGroup
@@ -185,6 +186,8 @@ func (c *Controller) look(ctx context.Context, id string) error {
 		return nil
 	}
 
+	c.seeded.Do(c.seedBudget)
+
 	for _, step := range []func(context.Context, Machine) error{c.hold, c.recordWipe, c.settleReboot} {
 		if err := step(ctx, m); err != nil {
 			return err
@@ -202,6 +205,19 @@ func (c *Controller) look(ctx context.Context, id string) error {
 	}
 
 	return c.start(ctx, m, facts, plan)
+}
+
+// seedBudget has the budget begin with the disruptions of our last run.
+func (c *Controller) seedBudget() {
+	var machines []Machine
+	for _, id := range c.known.IDs() {
+		machines = append(machines, c.known.Machine(id))
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	c.budget.seed(machines)
 }
 
 // mayWrite tells whether we may write to Omni: we hold the lease and know the

@@ -78,3 +78,73 @@ func TestPowerBecomesUnknownLate(t *testing.T) {
 		}
 	})
 }
+
+// TestDisruptionsAreBounded: of machines in use that all have a reboot requested
+// only so many are rebooted in ten minutes, also when serve is restarted.
+func TestDisruptionsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const machines, limit = 5, 2
+
+		w := newWorld(t, machines)
+		w.disruptions = limit
+		w.start()
+		defer w.end()
+
+		for _, id := range w.ids {
+			w.boardOn(id)
+			w.join(id)
+		}
+
+		w.wait(time.Minute)
+
+		for _, id := range w.ids {
+			w.edit(id, func(s *specs.InfraMachineSpec) {
+				s.AcceptanceStatus = specs.InfraMachineConfigSpec_ACCEPTED
+				s.PreferredPowerState = specs.InfraMachineSpec_POWER_STATE_OFF
+			})
+		}
+
+		w.wait(5 * time.Minute)
+
+		for _, id := range w.ids {
+			w.edit(id, func(s *specs.InfraMachineSpec) { s.ClusterTalosVersion = "v1.13.5" })
+		}
+
+		w.wait(time.Hour)
+
+		for _, id := range w.ids {
+			w.edit(id, func(s *specs.InfraMachineSpec) { s.RequestedRebootId = "r" })
+		}
+
+		cycles := func() (n int) {
+			for _, b := range w.boards {
+				b.mu.Lock()
+				n += b.cycles
+				b.mu.Unlock()
+			}
+
+			return n
+		}
+
+		before := cycles()
+
+		w.wait(2 * time.Minute)
+		w.crash()
+		w.start()
+		w.wait(3 * time.Minute)
+
+		if n := cycles() - before; n != limit {
+			t.Errorf("%d reboots in the first five minutes, want %d", n, limit)
+		}
+
+		w.wait(time.Hour)
+
+		if n := cycles() - before; n != machines {
+			t.Errorf("%d reboots in the end, want %d", n, machines)
+		}
+
+		if len(w.broken) > 0 {
+			t.Error(w.broken)
+		}
+	})
+}

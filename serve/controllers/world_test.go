@@ -48,6 +48,8 @@ type world struct {
 	acts     int
 	begun    time.Time
 	loglevel slog.Level
+
+	disruptions int // the limit in ten minutes
 }
 
 func newWorld(t *testing.T, machines int) *world {
@@ -55,7 +57,7 @@ func newWorld(t *testing.T, machines int) *world {
 
 	w := &world{
 		t: t, dir: t.TempDir(), boards: map[string]*board{}, edited: map[string]time.Time{}, begun: time.Now(),
-		omni: state.WrapCore(namespaced.NewState(inmem.Build)), loglevel: slog.LevelError,
+		omni: state.WrapCore(namespaced.NewState(inmem.Build)), loglevel: slog.LevelError, disruptions: 100,
 	}
 	w.link = newLink(judged{w.omni, w})
 
@@ -74,7 +76,7 @@ func (w *world) start() {
 	ctrl, err := controllers.New(controllers.Config{
 		ProviderID: provider, State: state.WrapCore(w.link), Power: w, Agents: w, Assets: w,
 		Log:               slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: w.loglevel})),
-		MinRebootInterval: 15 * time.Minute, MaxDisruptions: 100, MaxStaleness: 10 * time.Minute,
+		MinRebootInterval: 15 * time.Minute, MaxDisruptions: w.disruptions, MaxStaleness: 10 * time.Minute,
 		PollInterval: 30 * time.Second, PollConcurrency: 8, PollTimeout: 5 * time.Second,
 		PXEMode: power.ModeUEFI, DiskMethod: func(boot.Machine) boot.DiskMethod { return boot.DiskExit },
 		StateDir: w.dir,
