@@ -339,6 +339,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.component(group, "local API", func() error { return s.serveSocket(ctx) })
 	s.component(group, "agents over TLS", func() error { return s.serveTLS(ctx) })
 	s.component(group, "metrics", func() error { return s.metrics.serve(ctx) })
+	s.component(group, "service manager", func() error { s.notifyService(ctx); return nil })
 	group.Go(func() error {
 		<-ctx.Done()
 		s.drain()

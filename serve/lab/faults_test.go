@@ -291,7 +291,14 @@ func TestLease(t *testing.T) {
 }
 
 // secondServe starts another serve of the lab's provider.
-func secondServe(t *testing.T, l *lab.Lab, flags ...string) (cmd *exec.Cmd, socket string) {
+func secondServe(t *testing.T, l *lab.Lab) (cmd *exec.Cmd, socket string) {
+	t.Helper()
+
+	return secondServeWith(t, l, nil)
+}
+
+// secondServeWith has further environment.
+func secondServeWith(t *testing.T, l *lab.Lab, environment []string) (cmd *exec.Cmd, socket string) {
 	t.Helper()
 
 	exe, err := os.Executable()
@@ -307,12 +314,13 @@ func secondServe(t *testing.T, l *lab.Lab, flags ...string) (cmd *exec.Cmd, sock
 	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // a temporary folder
 
 	socket = filepath.Join(dir, "sock")
-	cmd = exec.Command(exe, append([]string{
+	cmd = exec.Command(exe,
 		"serve", "--api-listen-address=127.0.0.1", "--api-advertise-address=127.0.0.1", "--dhcp-proxy-iface-or-ip=127.0.0.1",
 		"--api-port=0", "--dhcp-port=0", "--pxe-port=0", "--tftp-port=0", "--metrics-address=",
-		"--state-dir=" + filepath.Join(dir, "state"), "--socket=" + socket,
-	}, flags...)...)
+		"--state-dir="+filepath.Join(dir, "state"), "--socket="+socket,
+	)
 	cmd.Env = append(os.Environ(), "OMNI_ENDPOINT="+l.Endpoint(), "OMNI_SERVICE_ACCOUNT_KEY="+l.Omni().ProviderKey())
+	cmd.Env = append(cmd.Env, environment...)
 	cmd.Stderr = t.Output()
 
 	if err := cmd.Start(); err != nil {
@@ -525,5 +533,33 @@ func TestPersonsPower(t *testing.T) {
 
 	if n := count(m, bmcsim.ActCycle); n != 1 {
 		t.Errorf("%d cycles, want the one that was ordered: %v", n, kinds(m))
+	}
+}
+
+// TestServiceManager: a service manager is told when everything is bound, that we
+// live, and that we stop.
+func TestServiceManager(t *testing.T) {
+	l := start(t, lab.Config{Machines: 1, Off: true})
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "n"), Net: "unixgram"})
+
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close() //nolint:errcheck // read already
+
+	cmd, _ := secondServeWith(t, l, []string{"NOTIFY_SOCKET=" + manager.LocalAddr().String(), "WATCHDOG_USEC=300000"})
+	defer end(t, cmd)
+
+	buffer := make([]byte, 256)
+
+	for _, want := range []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1"} {
+		if err := manager.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+
+		n, err := manager.Read(buffer)
+		if err != nil || string(buffer[:n]) != want {
+			t.Fatalf("the service manager was told %q (%v), want %q", buffer[:n], err, want)
+		}
 	}
 }
