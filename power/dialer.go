@@ -79,34 +79,47 @@ func NewDialer(opts Options) *Dialer {
 // Open starts a conversation. It asks the controller nothing yet; the errors it
 // has are those of a target that cannot be meant.
 func (d *Dialer) Open(_ context.Context, target Target) (BMC, error) {
-	target.Port = cmp.Or(target.Port, 623)
-	target.RedfishPort = cmp.Or(target.RedfishPort, 443)
-	target.Protocol = cmp.Or(target.Protocol, ProtocolAuto)
-
+	target = complete(target)
 	if target.Address == "" {
 		return nil, blame(target, "open", fail(ErrUnreachable, "the address is missing"))
 	}
 
 	h := d.host(target)
-	ipmi := newIPMI(target, h, d.opts)
-	redfish := newRedfish(target, d.opts)
 
-	var r router
-
-	switch protocol := d.protocol(target); protocol {
-	case ProtocolIPMI:
-		r = only{ipmi, protocol}
-	case ProtocolRedfish:
-		r = only{redfish, protocol}
-	case ProtocolQEMU:
-		r = only{newQEMU(target), protocol}
-	case ProtocolAuto:
-		r = &auto{host: h, ipmi: ipmi, redfish: redfish, log: d.opts.Log.With("bmc", target.Label())}
-	default:
-		return nil, blame(target, "open", fail(ErrUnsupported, "protocol %q is not known", protocol))
+	r, err := d.router(target, h)
+	if err != nil {
+		return nil, blame(target, "open", err)
 	}
 
 	return newConversation(target, h, r, d.opts.Log), nil
+}
+
+// complete fills in the defaults of a target.
+func complete(target Target) Target {
+	target.Port = cmp.Or(target.Port, 623)
+	target.RedfishPort = cmp.Or(target.RedfishPort, 443)
+	target.Protocol = cmp.Or(target.Protocol, ProtocolAuto)
+
+	return target
+}
+
+// router is the way to the target's drivers; h is what is known of its host.
+func (d *Dialer) router(target Target, h *host) (router, error) {
+	ipmi := newIPMI(target, h, d.opts)
+	redfish := newRedfish(target, d.opts)
+
+	switch protocol := d.protocol(target); protocol {
+	case ProtocolIPMI:
+		return only{ipmi, protocol}, nil
+	case ProtocolRedfish:
+		return only{redfish, protocol}, nil
+	case ProtocolQEMU:
+		return only{newQEMU(target), protocol}, nil
+	case ProtocolAuto:
+		return &auto{host: h, ipmi: ipmi, redfish: redfish, log: d.opts.Log.With("bmc", target.Label())}, nil
+	default:
+		return nil, fail(ErrUnsupported, "protocol %q is not known", protocol)
+	}
 }
 
 // protocol is the target's, with the use of Redfish in place of auto.

@@ -46,6 +46,10 @@ type failure struct {
 	status int
 	// completion is the IPMI completion code of the refusal, if it was one.
 	completion uint8
+	// privilege: the user is known, but may not do this.
+	privilege bool
+	// noSystem: the controller has none.
+	noSystem bool
 	// lost: the controller has forgotten the session; a new one may work.
 	lost bool
 }
@@ -88,6 +92,13 @@ func httpStatus(err error) int {
 	}
 
 	return 0
+}
+
+// forbidden marks a refusal of what the user may not do.
+func (f *failure) forbidden() *failure {
+	f.privilege = true
+
+	return f
 }
 
 // completionCode is the IPMI completion code of a refusal; 0: it was none.

@@ -133,13 +133,18 @@ func (d *ipmi) state(ctx context.Context) (State, error) {
 		return StateUnknown, err
 	}
 
+	return chassisPower(data), nil
+}
+
+// chassisPower reads bit 0 of Get Chassis Status.
+func chassisPower(status []byte) State {
 	switch {
-	case len(data) == 0:
-		return StateUnknown, nil
-	case data[0]&1 != 0:
-		return StateOn, nil
+	case len(status) == 0:
+		return StateUnknown
+	case status[0]&1 != 0:
+		return StateOn
 	default:
-		return StateOff, nil
+		return StateOff
 	}
 }
 

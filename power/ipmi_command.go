@@ -57,7 +57,7 @@ func (d *ipmi) raise(ctx context.Context) error {
 
 	var f *failure
 	if errors.As(err, &f) && f.kind != ErrUnreachable && f.kind != ErrBusy {
-		return fail(ErrAuth, "%s does not let user %q be %s", d.address, d.target.Username, levelName(d.level))
+		return fail(ErrAuth, "%s does not let user %q be %s", d.address, d.target.Username, levelName(d.level)).forbidden()
 	}
 
 	if err == nil {
@@ -182,6 +182,7 @@ func commandFailure(c ipmiCommand, err error, address string) error {
 	f := fail(completionKind(code), "%s answered %s with completion code %02Xh (%s)",
 		address, c.name, uint8(code), strings.ToLower(code.String()))
 	f.completion = uint8(code)
+	f.privilege = code == types.CodeInsufficientPrivilege
 
 	return f
 }

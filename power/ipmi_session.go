@@ -257,7 +257,7 @@ func statusFailure(code types.RmcpStatusCode, address string) *failure {
 	case types.RmcpStatusCodeNoResToCreateSess, types.RmcpStatusCodeNoResToCreateSessAtRole:
 		return fail(ErrBusy, "%s has no free session", address)
 	case types.RmcpStatusCodeInvalidRole, types.RmcpStatusCodeUnauthorizedRoleOfPriLevel:
-		return fail(ErrAuth, "%s refused the login: the user may not be OPERATOR", address)
+		return fail(ErrAuth, "%s refused the login: the user may not be OPERATOR", address).forbidden()
 	case types.RmcpStatusCodeUnauthorizedName, types.RmcpStatusCodeUnauthorizedGUID,
 		types.RmcpStatusCodeInvalidNameLength:
 		return fail(ErrAuth, "%s refused the login: no such user", address)

@@ -2,6 +2,11 @@ package power
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"syscall"
 	"time"
 )
 
@@ -113,7 +118,109 @@ const (
 	LayerSystem Layer = "no system"
 )
 
+// probeGrace is how long the slower protocol is waited for once the other has
+// answered.
+const probeGrace = time.Second
+
 // Probe implements Prober.
-func (d *Dialer) Probe(ctx context.Context, target Target, anonymous bool) (ProbeResult, error) {
-	return ProbeResult{Layer: LayerProtocol}, blame(target, "probe", fail(ErrUnsupported, "probing is not built yet"))
+func (d *Dialer) Probe(ctx context.Context, target Target, anonymous bool) (result ProbeResult, err error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
+		defer cancel()
+	}
+
+	target = complete(target)
+	p := &probe{dialer: d, target: target, protocol: d.protocol(target)}
+
+	since := time.Now()
+	err = p.run(ctx, anonymous)
+	p.result.Took = time.Since(since)
+
+	return p.result, blame(target, "probe", err)
+}
+
+// probe is one Probe under way.
+type probe struct {
+	dialer   *Dialer
+	target   Target
+	protocol Protocol
+	result   ProbeResult
+}
+
+func (p *probe) run(ctx context.Context, anonymous bool) error {
+	if p.target.Address == "" {
+		p.result.Layer = LayerRoute
+
+		return fail(ErrUnreachable, "the address is missing")
+	}
+
+	if err := p.greet(ctx); err != nil {
+		p.result.Layer = layerOf(err)
+
+		return err
+	}
+
+	if anonymous {
+		return nil
+	}
+
+	if err := p.logIn(ctx); err != nil {
+		p.result.Layer = layerOf(err)
+
+		return err
+	}
+
+	return nil
+}
+
+// layerOf says where a failure lies.
+func layerOf(err error) Layer {
+	var f *failure
+
+	switch {
+	case !errors.As(err, &f):
+		return LayerSilent
+	case f.privilege:
+		return LayerPrivilege
+	case isTLS(err):
+		return LayerTLS
+	case f.kind == ErrUnreachable && isRoute(err):
+		return LayerRoute
+	case f.kind == ErrUnreachable:
+		return LayerSilent
+	case f.kind == ErrAuth, f.kind == ErrBusy:
+		return LayerLogin
+	case f.noSystem, f.kind == ErrAmbiguous:
+		return LayerSystem
+	default:
+		return LayerProtocol
+	}
+}
+
+// isTLS tells whether the handshake failed. crypto/tls shows an alert as the
+// network's error with one of two operations of its own.
+func isTLS(err error) bool {
+	var (
+		alert  *net.OpError
+		record tls.RecordHeaderError
+	)
+
+	return errors.Is(err, errCertificate) || errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &record) ||
+		errors.As(err, &alert) && (alert.Op == "remote error" || alert.Op == "local error")
+}
+
+// isRoute tells whether the network itself said that it cannot be done.
+func isRoute(err error) bool {
+	var name *net.DNSError
+
+	for _, number := range []syscall.Errno{
+		syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.EACCES, syscall.EINVAL,
+	} {
+		if errors.Is(err, number) {
+			return true
+		}
+	}
+
+	return errors.As(err, &name) && !name.IsTimeout
 }

@@ -56,6 +56,7 @@ type serviceRoot struct {
 	Version        string `json:"RedfishVersion"`
 	Type           string `json:"@odata.type"`
 	Vendor         string
+	Product        string
 	Systems        odataLink
 	Managers       odataLink
 	Chassis        odataLink
@@ -162,7 +163,10 @@ func (d *redfish) findSystem(ctx context.Context) (computerSystem, error) {
 
 	switch {
 	case len(collection.Members) == 0:
-		return computerSystem{}, fail(ErrUnsupported, "%s has no system", d.address)
+		f := fail(ErrUnsupported, "%s has no system", d.address)
+		f.noSystem = true
+
+		return computerSystem{}, f
 	case len(collection.Members) > 1 && d.target.UUID == "":
 		return computerSystem{}, fail(ErrAmbiguous, "%s has %d systems, and it is not known which is meant",
 			d.address, len(collection.Members))
@@ -192,14 +196,19 @@ func (d *redfish) state(ctx context.Context) (State, error) {
 		return StateUnknown, err
 	}
 
-	// PoweringOn and PoweringOff are on their way to be known (DSP2046, PowerState).
-	switch s.PowerState {
+	return redfishPower(s.PowerState), nil
+}
+
+// redfishPower reads a PowerState: PoweringOn and PoweringOff are on their way
+// to be known (DSP2046, PowerState).
+func redfishPower(state string) State {
+	switch state {
 	case "On", "Paused":
-		return StateOn, nil
+		return StateOn
 	case "Off":
-		return StateOff, nil
+		return StateOff
 	default:
-		return StateUnknown, nil
+		return StateUnknown
 	}
 }
 

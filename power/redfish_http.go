@@ -214,6 +214,7 @@ func innermost(err, mark error) error {
 func refusalFailure(e *schemas.Error, address string) *failure {
 	f := fail(refusalKind(e), "%s answered %d: %s", address, e.HTTPReturnedStatusCode, refusalText(e))
 	f.status = e.HTTPReturnedStatusCode
+	f.privilege = f.status == http.StatusForbidden
 
 	return f
 }

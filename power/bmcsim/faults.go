@@ -33,6 +33,12 @@ const (
 	FaultNoCycle = "no-cycle"
 	// FaultNoGUID: IPMI does not tell the system's UUID.
 	FaultNoGUID = "no-guid"
+	// FaultUserOnly: the users may look, but change nothing.
+	FaultUserOnly = "user-only"
+	// FaultNoSuites: the cipher suites are not told.
+	FaultNoSuites = "no-suites"
+	// FaultNoSystems: Redfish lists no system.
+	FaultNoSystems = "no-systems"
 	// FaultHot: a processor is above its upper critical threshold.
 	FaultHot = "hot"
 	// FaultNoConsole: serial over LAN is switched off.
@@ -112,7 +118,7 @@ const (
 )
 
 var knownFaults = []string{
-	FaultSensorsOnly, FaultChassisLamp, FaultLinkedLog, FaultNoPowerState, FaultNoManagedBy,
+	FaultUserOnly, FaultNoSuites, FaultNoSystems, FaultSensorsOnly, FaultChassisLamp, FaultLinkedLog, FaultNoPowerState, FaultNoManagedBy,
 	FaultTimedLamp, FaultShortReads, FaultOddChannel, FaultNoRecords, FaultHot, FaultNoConsole,
 	FaultActionInfoOnly, FaultBadLogin, FaultBusy, FaultBusyInPOST, FaultConflict, FaultHTMLErrors, FaultIgnoreSoft,
 	FaultInfoObject, FaultKeepsTarget, FaultLyingBoot, FaultLyingPower, FaultMissingComma, FaultModeFallsBack,

@@ -136,11 +136,16 @@ func (f *ipmiFace) store(slot uint8, name, password string) error {
 		password = rand.Text()[:16]
 	}
 
+	level := bmc.PrivilegeLevelAdministrator
+	if f.fault(FaultUserOnly) {
+		level = bmc.PrivilegeLevelUser
+	}
+
 	return f.bmc.Users.Upsert(slot, func(u *bmc.User) error {
 		u.Name, u.Enabled = name, true
 		u.SetPassword([]byte(password))
 		u.ChannelAccess[lanChannel] = bmc.UserChannelAccess{
-			MaxPrivilege: bmc.PrivilegeLevelAdministrator, Enabled: true,
+			MaxPrivilege: level, Enabled: true,
 		}
 
 		return nil

@@ -29,6 +29,10 @@ func (e *etagCounter) changed() { e.n.Add(1) }
 
 func (f *redfishFace) systems(*http.Request) any {
 	ids := []string{ownSystem}
+	if f.fault(FaultNoSystems) {
+		ids = nil
+	}
+
 	if f.fault(FaultTwoSystems) {
 		ids = []string{foreignSystem, ownSystem}
 	}
@@ -44,6 +48,8 @@ func (f *redfishFace) system(next http.HandlerFunc) http.Handler {
 		switch {
 		case id != ownSystem && !(id == foreignSystem && f.fault(FaultTwoSystems)):
 			f.refuse(w, http.StatusNotFound, "Base.1.18.ResourceMissingAtURI", "There is no system "+id)
+		case f.fault(FaultUserOnly) && r.Method != http.MethodGet:
+			f.refuse(w, http.StatusForbidden, "Base.1.18.InsufficientPrivilege", "The user may not do this")
 		case f.fault(FaultBusy):
 			w.Header().Set("Retry-After", "1")
 			f.refuse(w, http.StatusServiceUnavailable, "Base.1.18.ServiceTemporarilyUnavailable", "Try again later")

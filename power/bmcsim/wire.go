@@ -43,7 +43,7 @@ func (c *faultyConn) ReadFrom(p []byte) (int, net.Addr, error) {
 			return n, addr, err
 		}
 
-		if !c.faults.on(power.ProtocolIPMI, FaultSilent) && !c.repeated(p[:n]) {
+		if !c.faults.on(power.ProtocolIPMI, FaultSilent) && !c.repeated(p[:n]) && !c.ignored(p[:n]) {
 			return n, addr, nil
 		}
 	}
@@ -59,6 +59,14 @@ func (c *faultyConn) WriteTo(p []byte, addr net.Addr) (int, error) {
 	}
 
 	return c.UDPConn.WriteTo(p, addr)
+}
+
+// ignored tells whether the datagram is asked before a session and the fault
+// "no-suites" leaves it unanswered.
+func (c *faultyConn) ignored(p []byte) bool {
+	const command, suites = 19, 0x54
+
+	return c.faults.on(power.ProtocolIPMI, FaultNoSuites) && len(p) > command && p[4] == 0 && p[command] == suites
 }
 
 // repeated tells whether the datagram's session and sequence number were here
