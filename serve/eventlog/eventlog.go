@@ -60,6 +60,7 @@ type Log struct {
 
 	// Run's own.
 	file    *output
+	limit   int64 // the size at which it is rotated
 	failing bool
 	lost    int // since it fails
 }
@@ -73,7 +74,7 @@ func New(cfg Config) *Log {
 	}
 
 	return &Log{
-		cfg: cfg, path: filepath.Join(cfg.Dir, File), queue: make(chan localapi.Event, queued),
+		cfg: cfg, limit: cfg.MaxSize, path: filepath.Join(cfg.Dir, File), queue: make(chan localapi.Event, queued),
 		log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)),
 	}
 }

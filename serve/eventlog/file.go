@@ -58,16 +58,14 @@ func (o *output) append(data []byte) error {
 // write appends the lines to the newest file, which it opens or begins anew where
 // that is due. After a failure it starts over with the next call.
 func (l *Log) write(lines []byte) (err error) {
-	if l.file != nil && l.file.size > 0 && l.file.size+int64(len(lines)) > l.cfg.MaxSize {
-		l.close()
-
-		if err = l.rotate(); err != nil {
-			return fmt.Errorf("rotate the event log: %w", err)
+	if l.file == nil {
+		if l.file, err = openOutput(l.path); err != nil {
+			return fmt.Errorf("open the event log: %w", err)
 		}
 	}
 
-	if l.file == nil {
-		if l.file, err = openOutput(l.path); err != nil {
+	if l.file.size > 0 && l.file.size+int64(len(lines)) > l.limit {
+		if err = l.renew(); err != nil {
 			return fmt.Errorf("open the event log: %w", err)
 		}
 	}
@@ -93,6 +91,26 @@ func (l *Log) close() {
 	}
 
 	l.file = nil
+}
+
+// renew begins a new file. Where the old one cannot be renamed it grows on, which
+// loses nothing, until it is tried again that much later.
+func (l *Log) renew() (err error) {
+	l.close()
+
+	rotateErr := l.rotate()
+
+	if l.file, err = openOutput(l.path); err != nil {
+		return err
+	}
+
+	l.limit = l.cfg.MaxSize
+	if rotateErr != nil {
+		l.limit += l.file.size
+		l.log.Warn("event log is not rotated", "error", rotateErr)
+	}
+
+	return nil
 }
 
 // rotate renames each file to the next older one; the oldest is overwritten.

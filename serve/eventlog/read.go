@@ -22,18 +22,17 @@ const maxLine = 64 << 10
 // line that is not complete is being written and comes with the next call. On an
 // error the events of the files that could be read are returned with it.
 func (l *Log) Since(t time.Time) ([]localapi.Event, error) {
-	return l.read(t, nil, func(e localapi.Event) bool { return !e.At.Before(t) })
+	return l.read(nil, func(e localapi.Event) bool { return !e.At.Before(t) })
 }
 
 // Of returns the kept events of the machine, as Since does.
 func (l *Log) Of(machineID string) ([]localapi.Event, error) {
-	return l.read(time.Time{}, []byte(machineID), func(e localapi.Event) bool { return e.MachineID == machineID })
+	return l.read([]byte(machineID), func(e localapi.Event) bool { return e.MachineID == machineID })
 }
 
-// read collects events from all files that were written at or after t. Lines
-// without the mark are not even decoded.
-func (l *Log) read(t time.Time, mark []byte, wanted func(localapi.Event) bool) (events []localapi.Event, err error) {
-	files, err := l.open(t)
+// read collects the wanted events. Lines without the mark are not even decoded.
+func (l *Log) read(mark []byte, wanted func(localapi.Event) bool) (events []localapi.Event, err error) {
+	files, err := l.open()
 	foreign := 0
 
 	for _, file := range files {
@@ -42,7 +41,7 @@ func (l *Log) read(t time.Time, mark []byte, wanted func(localapi.Event) bool) (
 
 			switch {
 			case !bytes.Contains(line, mark):
-			case json.Unmarshal(line, &e) != nil:
+			case json.Unmarshal(line, &e) != nil || e.At.IsZero():
 				foreign++
 			case wanted(e):
 				events = append(events, e)
@@ -59,24 +58,19 @@ func (l *Log) read(t time.Time, mark []byte, wanted func(localapi.Event) bool) (
 }
 
 // open opens the files, the oldest first.
-func (l *Log) open(t time.Time) (files []*os.File, err error) {
+func (l *Log) open() (files []*os.File, err error) {
 	l.names.Lock()
 	defer l.names.Unlock()
 
 	for age := l.cfg.Kept; age >= 0; age-- {
-		info, statErr := os.Stat(l.aged(age))
-		if errors.Is(statErr, fs.ErrNotExist) || statErr == nil && info.ModTime().Before(t) {
-			continue
-		}
-
 		file, openErr := os.Open(l.aged(age))
-		if openErr != nil {
+
+		switch {
+		case openErr == nil:
+			files = append(files, file)
+		case !errors.Is(openErr, fs.ErrNotExist):
 			err = errors.Join(err, fmt.Errorf("read the event log: %w", openErr))
-
-			continue
 		}
-
-		files = append(files, file)
 	}
 
 	return files, err
