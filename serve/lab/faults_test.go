@@ -6,10 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,13 +20,14 @@ import (
 	"github.com/bmctl/bmctl/power"
 	"github.com/bmctl/bmctl/power/bmcsim"
 	"github.com/bmctl/bmctl/serve/lab"
+	"github.com/bmctl/bmctl/serve/lab/agentsim"
 	"github.com/bmctl/bmctl/serve/localapi"
 	"github.com/bmctl/bmctl/serve/omnisim"
 	"github.com/bmctl/bmctl/serve/resources"
 )
 
 // view is a machine as serve shows it.
-func view(t *testing.T, l *lab.Lab, m *lab.Machine) localapi.Machine {
+func view(t testing.TB, l *lab.Lab, m *lab.Machine) localapi.Machine {
 	t.Helper()
 
 	client := localapi.Dial(l.SocketPath())
@@ -85,7 +88,7 @@ func acceptAll(t *testing.T, l *lab.Lab) {
 	}
 }
 
-func settled(t *testing.T, l *lab.Lab, m *lab.Machine) {
+func settled(t testing.TB, l *lab.Lab, m *lab.Machine) {
 	t.Helper()
 	eventually(t, l, m.Name+" ready and off", func() bool { return ready(l, m) && m.BMC.State() == power.StateOff })
 }
@@ -561,5 +564,72 @@ func TestServiceManager(t *testing.T) {
 		if err != nil || string(buffer[:n]) != want {
 			t.Fatalf("the service manager was told %q (%v), want %q", buffer[:n], err, want)
 		}
+	}
+}
+
+// twin is a second host that says it is somebody else's machine.
+type twin struct{ called atomic.Int32 }
+
+func (h *twin) IPMIAddress(context.Context) (string, int, error) {
+	h.called.Add(1)
+
+	return "127.0.0.1", 623, nil
+}
+func (h *twin) UserExists(context.Context, string) (bool, error) { return false, nil }
+func (h *twin) SetUser(context.Context, string, string) error    { h.called.Add(1); return nil }
+func (h *twin) Wipe(context.Context, bool) error                 { h.called.Add(1); return nil }
+func (h *twin) Reboot(context.Context) error                     { h.called.Add(1); return nil }
+
+// TestTwoAgents: while hosts at two addresses answer for one machine neither is
+// asked anything; when one is gone the story goes on.
+func TestTwoAgents(t *testing.T) {
+	l := start(t, lab.Config{Speed: 4, MinRebootInterval: time.Second, Machines: 1})
+	m := l.Machines()[0]
+
+	eventually(t, l, "its agent is there", func() bool { return view(t, l, m).Stage == "agent" })
+
+	var base string
+
+	for _, v := range l.Environment("") {
+		if v.Name == "BMCTL_LAB_HTTP" {
+			base = v.Value
+		}
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	other, done := &twin{}, make(chan struct{})
+
+	go func() {
+		defer close(done)
+
+		a := &agentsim.Agent{
+			MachineID: m.UUID, Hardware: other, LocalAddr: netip.MustParseAddr("127.79.0.1"),
+			Args: agentsim.Args{ConfigURL: "http://" + base + "/config", ProviderAddress: base},
+		}
+		_ = a.Run(ctx) // until it is cancelled
+	}()
+
+	eventually(t, l, "held", func() bool { return strings.Contains(view(t, l, m).Held, "127.79.0.1") })
+
+	if err := l.Omni().Accept(m.UUID); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, l, "accepted and held", func() bool {
+		v := view(t, l, m)
+
+		return v.Accepted && v.Status == localapi.StatusError && strings.Contains(v.Reason, "both answer")
+	})
+
+	if other.called.Load() != 0 || len(m.Wipes()) != 0 {
+		t.Errorf("the twin was called %d times, the machine wiped %d times", other.called.Load(), len(m.Wipes()))
+	}
+
+	cancel()
+	<-done
+	settled(t, l, m)
+
+	if other.called.Load() != 0 {
+		t.Errorf("the twin was called %d times", other.called.Load())
 	}
 }

@@ -34,9 +34,12 @@ func TestMain(m *testing.M) {
 var subnets atomic.Int32
 
 // start runs a lab for the test and shows serve's log if the test fails.
-func start(t *testing.T, cfg lab.Config) *lab.Lab {
+func start(t testing.TB, cfg lab.Config) *lab.Lab {
 	t.Helper()
-	t.Parallel()
+
+	if test, ok := t.(*testing.T); ok {
+		test.Parallel()
+	}
 
 	cfg.Subnet = int(subnets.Add(1))
 
@@ -79,13 +82,13 @@ func start(t *testing.T, cfg lab.Config) *lab.Lab {
 }
 
 // eventually waits until ok, which says what it waits for.
-func eventually(t *testing.T, l *lab.Lab, what string, ok func() bool) {
+func eventually(t testing.TB, l *lab.Lab, what string, ok func() bool) {
 	t.Helper()
 	within(t, l, 30*time.Second, what, ok)
 }
 
 // within is eventually with a bound of its own.
-func within(t *testing.T, l *lab.Lab, bound time.Duration, what string, ok func() bool) {
+func within(t testing.TB, l *lab.Lab, bound time.Duration, what string, ok func() bool) {
 	t.Helper()
 
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
