@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -115,64 +114,6 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	s.http = s.newHTTP(s.machineConfig)
 
 	return s, nil
-}
-
-func (s *Server) newHub() *agent.Hub {
-	return agent.New(agent.Config{
-		Log:               s.log.With("component", "agent"),
-		CallTimeout:       s.cfg.AgentCallTimeout,
-		FastWipeTimeout:   s.cfg.AgentFastWipeTimeout,
-		ZeroesWipeTimeout: s.cfg.AgentZeroesWipeTimeout,
-		TestMode:          s.cfg.AgentTestMode,
-		OnChange:          s.agentChanged,
-		Admit:             s.admitAgent,
-		OnRefused: func(id string, addr netip.Addr, reason string) {
-			s.events.add(localapi.Event{At: time.Now(), MachineID: id, Type: "ignored", Text: "agent from " + addr.String() + " refused", Reason: reason})
-		},
-	})
-}
-
-// admitAgent decides whether an agent is believed: one that calls from an address
-// which never asked for the machine's boot script may be another machine's.
-func (s *Server) admitAgent(id string, addr netip.Addr) error {
-	if s.cfg.AgentSourceCheck == "off" || s.ctrl.AskedFrom(id, addr) {
-		return nil
-	}
-
-	if s.cfg.AgentSourceCheck == "enforce" {
-		return fmt.Errorf("%s never asked for the boot script of %s", addr, id)
-	}
-
-	s.log.Warn("an agent calls from an address that never asked for its machine's boot script", "machine_id", id, "source", addr.String())
-	s.events.add(localapi.Event{
-		At: time.Now(), MachineID: id, Type: "agent", Text: "agent calls from " + addr.String(),
-		Reason: "that address never asked for the machine's boot script",
-	})
-
-	return nil
-}
-
-// agentChanged passes a change of a machine's tunnels on. A tunnel that nobody
-// has answered on yet is no news.
-func (s *Server) agentChanged(id string) {
-	connected := s.hub.Connected(id)
-
-	if _, told := s.agents.Load(id); told != connected {
-		if connected {
-			s.agents.Store(id, true)
-		} else {
-			s.agents.Delete(id)
-		}
-
-		text := "agent gone"
-		if connected {
-			text = "agent connected"
-		}
-
-		s.events.add(localapi.Event{At: time.Now(), MachineID: id, Type: "agent", Text: text})
-	}
-
-	s.ctrl.Enqueue(id)
 }
 
 func (s *Server) newController() (*controllers.Controller, error) {
@@ -296,20 +237,6 @@ func (s *Server) machinesSee() netip.AddrPort {
 	return netip.AddrPortFrom(s.advertise, uint16(port)) //nolint:gosec // a port
 }
 
-// agentsDial is where agents are told to call: host:port, or a URL with TLS.
-func (s *Server) agentsDial() string {
-	if !s.cfg.TLSEnabled {
-		return s.machinesSee().String()
-	}
-
-	port := s.cfg.TLSAPIPort
-	if s.tlsListener != nil {
-		port = s.tlsListener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a TCP listener
-	}
-
-	return "https://" + netip.AddrPortFrom(s.advertise, uint16(port)).String() //nolint:gosec // a port
-}
-
 // Run binds everything, then starts everything, and serves until ctx ends. Then
 // it drains for at most 5 s. An Omni that refuses the key at start is
 // ErrCredentials, and nothing was bound.
@@ -375,79 +302,6 @@ func (s *Server) serveSocket(ctx context.Context) error {
 	}
 
 	return s.socket.Serve(ctx)
-}
-
-// bind opens every socket before anything is started; where one fails, those
-// before it are given up.
-func (s *Server) bind(ctx context.Context) (err error) {
-	var bound []func()
-
-	defer func() {
-		if err != nil {
-			for _, closeIt := range bound {
-				closeIt()
-			}
-		}
-	}()
-
-	addr := net.JoinHostPort(s.cfg.APIListenAddress, strconv.Itoa(s.cfg.APIPort))
-
-	var lc net.ListenConfig
-	if s.listener, err = lc.Listen(ctx, "tcp", addr); err != nil {
-		return fmt.Errorf("HTTP and gRPC on %s: %w", addr, err)
-	}
-
-	bound = append(bound, func() { _ = s.listener.Close() })
-
-	if err = s.boot.SetHTTPPort(int(s.machinesSee().Port())); err != nil {
-		return err
-	}
-
-	if err = s.boot.Bind(); err != nil {
-		return err
-	}
-
-	bound = append(bound, func() { _ = s.boot.Close() })
-
-	if err = s.bindTLS(ctx); err != nil {
-		return err
-	}
-
-	bound = append(bound, func() {
-		if s.tlsListener != nil {
-			_ = s.tlsListener.Close()
-		}
-	})
-
-	if err = s.bindMetrics(ctx); err != nil {
-		return err
-	}
-
-	bound = append(bound, s.metrics.close)
-
-	if err = s.socket.Listen(s.cfg.SocketPath, s.cfg.SocketGroup); err != nil {
-		if s.cfg.SocketGiven || errors.Is(err, localapi.ErrInUse) {
-			return fmt.Errorf("local API: %w", err)
-		}
-
-		s.log.Warn("no local API: other commands cannot see this serve", "error", err, "hint", "--socket")
-		s.socket, err = nil, nil
-	}
-
-	return nil
-}
-
-// bindMetrics binds the metrics' address. The default one is not worth failing
-// over; one that was asked for is.
-func (s *Server) bindMetrics(ctx context.Context) error {
-	err := s.metrics.bind(ctx, s.cfg.MetricsAddress)
-	if err != nil && !s.cfg.MetricsAddressGiven {
-		s.log.Warn("no metrics", "error", err, "hint", "--metrics-address")
-
-		return nil
-	}
-
-	return err
 }
 
 // drain lets running requests end; agents' tunnels are closed, and call again
