@@ -29,6 +29,7 @@ type labFlags struct {
 	speed      string
 	keep       string
 	autoAccept bool
+	tui        bool
 }
 
 func (a *app) labCommand() *cobra.Command {
@@ -42,7 +43,7 @@ BMCs and firmware, and one real serve. No root, no network, no hardware.
 
 With a COMMAND the lab is there for it: the command runs with the lab's
 environment, then the lab is stopped, and the exit code is the command's.`,
-		Example:     "  bmctl lab --auto-accept\n  bmctl lab --machines 5 --fault r1n03=silent\n  bmctl lab -- bmctl machines",
+		Example:     "  bmctl lab --tui\n  bmctl lab --auto-accept\n  bmctl lab --machines 5 --fault r1n03=silent\n  bmctl lab -- bmctl machines",
 		Annotations: map[string]string{withoutConfig: "true"},
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > max(0, cmd.ArgsLenAtDash()) && cmd.ArgsLenAtDash() != 0 {
@@ -51,7 +52,13 @@ environment, then the lab is stopped, and the exit code is the command's.`,
 
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return a.lab(cmd.Context(), f, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.tui {
+				return a.labTUI(cmd, f, args)
+			}
+
+			return a.lab(cmd.Context(), f, args, a.labShow)
+		},
 	}
 
 	flags := cmd.Flags()
@@ -61,6 +68,7 @@ environment, then the lab is stopped, and the exit code is the command's.`,
 	flags.StringVar(&f.speed, "speed", "1x", "how much faster than usual the machines are: 10x")
 	flags.StringVar(&f.keep, "keep", "", "build the lab in `DIR` and leave it there; it must be empty or not there")
 	flags.BoolVar(&f.autoAccept, "auto-accept", false, "accept every machine as soon as it waits for it")
+	flags.BoolVar(&f.tui, "tui", false, "show it in bmctl tui; leaving that ends the lab (--speed is then 0.25x, unless given)")
 	cmd.AddCommand(a.labEnvCommand())
 
 	return cmd
@@ -91,7 +99,10 @@ func (f labFlags) config() (lab.Config, error) {
 	return lab.Config{Machines: f.machines, Seed: f.seed, Faults: f.faults, Speed: speed, AutoAccept: f.autoAccept}, nil
 }
 
-func (a *app) lab(ctx context.Context, f labFlags, command []string) (err error) {
+// lab runs a lab for as long as the command or, without one, show takes.
+func (a *app) lab(
+	ctx context.Context, f labFlags, command []string, show func(context.Context, *lab.Lab, []lab.Variable) error,
+) (err error) {
 	cfg, err := f.config()
 	if err != nil {
 		return err
@@ -129,7 +140,7 @@ func (a *app) lab(ctx context.Context, f labFlags, command []string) (err error)
 		return a.labRun(ctx, variables, command)
 	}
 
-	return a.labShow(ctx, l, variables)
+	return show(ctx, l, variables)
 }
 
 // childExit is the exit code of the command that the lab ran.

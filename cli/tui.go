@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -88,8 +90,8 @@ func (a *app) tui(ctx context.Context, root *cobra.Command, f tuiFlags) error {
 		return inLab.tui(ctx, root, f)
 	}
 
-	if !terminal(a.stdin) || !terminal(a.stdout) {
-		return failf(codePromptNeeded, "bmctl machines --watch", "the view needs a terminal")
+	if err := a.needsTerminal(); err != nil {
+		return err
 	}
 
 	if a.global.color == "never" || a.global.color == "auto" && a.env("NO_COLOR") != "" && f.Theme == "auto" {
@@ -100,7 +102,15 @@ func (a *app) tui(ctx context.Context, root *cobra.Command, f tuiFlags) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
 	defer stop()
 
-	source, err := a.newSource(ctx, root, f.source)
+	// What is said meanwhile would stand in the middle of the screen.
+	var said syncBuffer
+
+	quiet := *a
+	quiet.stderr = &said
+
+	defer func() { fmt.Fprint(a.stderr, said.String()) }() //nolint:errcheck // nowhere left to say it
+
+	source, err := quiet.newSource(ctx, root, f.source)
 	if err != nil {
 		return err
 	}
@@ -115,6 +125,36 @@ func (a *app) tui(ctx context.Context, root *cobra.Command, f tuiFlags) error {
 	}
 
 	return err
+}
+
+func (a *app) needsTerminal() error {
+	if terminal(a.stdin) && terminal(a.stdout) {
+		return nil
+	}
+
+	return failf(codePromptNeeded, "bmctl machines --watch", "the view needs a terminal")
+}
+
+// syncBuffer is a buffer that several goroutines write to.
+type syncBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	return b.text.Write(p)
+}
+
+// String returns what was written.
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	return b.text.String()
 }
 
 // inLab is this run within the environment of the lab that runs here.

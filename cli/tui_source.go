@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -107,7 +108,47 @@ func (s *tuiSource) serveSnapshot(ctx context.Context, list localapi.MachineList
 		snapshot.Rows = append(snapshot.Rows, row)
 	}
 
+	snapshot.Rows = append(snapshot.Rows, s.newcomers(list.Items, time.Now())...)
+
 	return snapshot, nil
+}
+
+// newcomerLasts is how long a machine is shown that was heard, and that Omni does
+// not know.
+const newcomerLasts = 10 * time.Minute
+
+// newcomers are the machines that boot and that Omni does not know yet.
+func (s *tuiSource) newcomers(known []localapi.Machine, now time.Time) []tui.Row {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	heard := maps.Clone(s.last)
+	for _, m := range known {
+		delete(heard, m.ID)
+	}
+
+	const why = "Omni does not know it yet"
+
+	cannot := outsideInventory()
+	for _, verb := range []tui.Verb{tui.Accept, tui.Reject, tui.Cordon, tui.Uncordon} {
+		cannot[verb] = why
+	}
+
+	var rows []tui.Row
+
+	for _, id := range slices.Sorted(maps.Keys(heard)) {
+		event := heard[id]
+		if id == "" || !slices.Contains(tui.Stages(), event.Type) || now.Sub(event.At) > newcomerLasts {
+			continue
+		}
+
+		rows = append(rows, tui.Row{
+			ID: id, Name: cmp.Or(s.names[strings.ToLower(id)], firstBlock(id)), Power: "on", Stage: event.Type, Reason: why,
+			LastEvent: event.Text, LastEventAt: event.At, MAC: event.MAC, FirstSeen: event.At, Cannot: cannot,
+		})
+	}
+
+	return rows
 }
 
 // notice remembers the machines, and fills in what serve's events told of those

@@ -41,7 +41,7 @@ func attempts(events []Event) []attempt {
 }
 
 func bootType(kind string) bool {
-	return slices.Contains(stages(), kind) || kind == "power" || kind == "asset" || kind == "ignored" || kind == "wipe"
+	return slices.Contains(Stages(), kind) || kind == "power" || kind == "asset" || kind == "ignored" || kind == "wipe"
 }
 
 // over tells whether the event belongs to another boot. The loader asks for an
@@ -151,7 +151,10 @@ func (m *Model) attemptLines(a *attempt, r *row, newest bool) []string {
 }
 
 func (m *Model) stepLines(s step) []string {
-	text := strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(s.Text, s.Type), ":"))
+	text := s.Text
+	if rest, ok := strings.CutPrefix(text, s.Type); ok && (rest == "" || rest[0] == ' ' || rest[0] == ':') {
+		text = strings.TrimLeft(rest, ": ") // the step says it already
+	}
 
 	switch {
 	case (s.Type == "discover" || s.Type == "request") && text != "":

@@ -79,7 +79,7 @@ func (m *Model) powerCell(r *row) cell {
 }
 
 func (m *Model) stageCell(r *row) cell {
-	done := slices.Index(stages(), r.Stage) + 1
+	done := slices.Index(Stages(), r.Stage) + 1
 	if done == 0 {
 		return cell{cmp.Or(r.Stage, "-"), faint}
 	}

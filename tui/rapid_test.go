@@ -162,7 +162,7 @@ func anyEvent(t *rapid.T) Event {
 		At:        noon.Add(time.Duration(rapid.Int64Range(-1e12, 1e12).Draw(t, "at"))),
 		MachineID: rapid.SampledFrom([]string{"", fleet().Rows[0].ID, fleet().Rows[1].ID, "nobody"}).Draw(t, "id"),
 		MAC:       fleet().Rows[1].MAC,
-		Type:      rapid.SampledFrom(append(stages(), "power", "ignored", "wipe", "", "\x1b[2J")).Draw(t, "type"),
+		Type:      rapid.SampledFrom(append(Stages(), "power", "ignored", "wipe", "", "\x1b[2J")).Draw(t, "type"),
 		Text:      text.Draw(t, "text"), Reason: text.Draw(t, "reason"),
 	}
 }

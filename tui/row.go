@@ -68,8 +68,8 @@ func natural(name string) string {
 	return b.String()
 }
 
-// stages are the steps of a network boot in their order.
-func stages() []string {
+// Stages are the steps of a network boot in their order.
+func Stages() []string {
 	return []string{"discover", "request", "loader", "script", "kernel", "initrd", "agent"}
 }
 
@@ -95,7 +95,7 @@ func (k sortKey) compare(a, b *row) int {
 	case byPower:
 		return cmp.Compare(a.Power, b.Power)
 	case byStage:
-		return cmp.Compare(slices.Index(stages(), b.Stage), slices.Index(stages(), a.Stage)) // the furthest first
+		return cmp.Compare(slices.Index(Stages(), b.Stage), slices.Index(Stages(), a.Stage)) // the furthest first
 	case byStatus:
 		return cmp.Compare(urgency(a.Status), urgency(b.Status))
 	case byCluster:

@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/bmctl/bmctl/tui/picture"
 )
 
 // pictured are the scenes with a picture in the documentation.
@@ -26,7 +28,7 @@ func TestScreens(t *testing.T) {
 
 		drawn++
 
-		compare(t, filepath.Join("..", "docs", "tui", c.file(".svg")), svg(title, c.play(Options{}).View(), c.w))
+		compare(t, filepath.Join("..", "docs", "tui", c.file(".svg")), picture.SVG(title, c.play(Options{}).View(), c.w))
 	}
 
 	if drawn != len(pictured()) {
