@@ -63,21 +63,26 @@ func (a *app) actEach(ctx context.Context, chosen []candidate, done string, act 
 	results := make([]actResult, len(chosen))
 
 	for i, c := range chosen {
-		results[i] = actResult{ID: c.ID, Name: c.name, Result: done}
-
-		err := ctx.Err()
-		if err == nil {
-			err = act(ctx, c.ID)
-		}
-
-		if err != nil {
-			results[i].Result, results[i].Error, results[i].err = resultFailed, oneLine(err.Error()), err
-		}
-
+		results[i] = actOne(ctx, c, done, act)
 		a.say(results[i])
 	}
 
 	return results
+}
+
+func actOne(ctx context.Context, c candidate, done string, act func(context.Context, string) error) actResult {
+	result := actResult{ID: c.ID, Name: c.name, Result: done}
+
+	err := ctx.Err()
+	if err == nil {
+		err = act(ctx, c.ID)
+	}
+
+	if err != nil {
+		result.Result, result.Error, result.err = resultFailed, oneLine(err.Error()), err
+	}
+
+	return result
 }
 
 // say writes the result of one machine as a line, in the formats for people.

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -93,6 +94,29 @@ func TestActsReachTheMachines(t *testing.T) {
 	inLab(t, l, 0, "machines", "bmc", "set", free.Name)
 	await(t, "the login is proven by serve", func() bool {
 		return strings.Contains(inLab(t, l, 0, "machines", "get", free.Name), "BMC access proven")
+	})
+
+	rotateWith(t, l, free)
+}
+
+// rotateWith changes the password on the BMC, which serve finds out at its next
+// reading, and gives serve the new one.
+func rotateWith(t *testing.T, l *lab.Lab, m *lab.Machine) {
+	t.Helper()
+
+	fresh := filepath.Join(t.TempDir(), "password")
+	report(t, os.WriteFile(fresh, []byte("a-new-password-1\n"), 0o600))
+	report(t, m.BMC.SetUser("admin", "a-new-password-1"))
+	m.BMC.DropSessions()
+
+	await(t, "held, because the BMC refuses the login", func() bool {
+		return strings.Contains(inLab(t, l, 0, "machines", "get", m.Name), "its BMC refuses the stored login")
+	})
+
+	inLab(t, l, 4, "machines", "bmc", "test", m.Name)
+	inLab(t, l, 0, "machines", "bmc", "rotate", m.Name, "--password-file", fresh)
+	await(t, "not held any more", func() bool {
+		return strings.Contains(inLab(t, l, 0, "machines", "get", m.Name), "\nheld           no\n")
 	})
 }
 

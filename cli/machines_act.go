@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/bmctl/bmctl/cli/out"
 	"github.com/bmctl/bmctl/serve/localapi"
@@ -43,7 +45,9 @@ type machineAct struct {
 	guard func(candidate) error
 	// permit asks a person where that is needed; nil: never.
 	permit func(ctx context.Context, chosen, all []candidate) error
-	do     func(ctx context.Context, omni *operator.Client, id string) error
+	// slow acts are done on many machines at once, and told as they end.
+	slow bool
+	do   func(ctx context.Context, omni *operator.Client, id string) error
 }
 
 func (a *app) machineActCommands() []*cobra.Command {
@@ -106,12 +110,49 @@ func (a *app) actOnChosen(ctx context.Context, omni *operator.Client, chosen, al
 		}
 	}
 
-	results := a.actEach(ctx, chosen, act.done, func(ctx context.Context, id string) error { return act.do(ctx, omni, id) })
+	each := a.actEach
+	if act.slow {
+		each = a.actTogether
+	}
+
+	results := each(ctx, chosen, act.done, func(ctx context.Context, id string) error { return act.do(ctx, omni, id) })
 	if err := a.actDocument(act.kind, results); err != nil {
 		return err
 	}
 
 	return setFailure(results)
+}
+
+// together is how many slow acts are under way at once.
+const together = 32
+
+// actTogether is actEach for acts that take long.
+func (a *app) actTogether(ctx context.Context, chosen []candidate, done string, act func(context.Context, string) error) []actResult {
+	results := make([]actResult, len(chosen))
+
+	var (
+		group errgroup.Group
+		told  sync.Mutex
+	)
+
+	group.SetLimit(together)
+
+	for i, c := range chosen {
+		group.Go(func() error {
+			results[i] = actOne(ctx, c, done, act)
+
+			told.Lock()
+			defer told.Unlock()
+
+			a.say(results[i])
+
+			return nil
+		})
+	}
+
+	_ = group.Wait() // the results hold the errors
+
+	return results
 }
 
 func guarded(act machineAct, c candidate) error {

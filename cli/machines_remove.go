@@ -35,7 +35,7 @@ network out of its boot order.
 
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.actOn(cmd.Context(), args, f, machineAct{
-			verb: "remove", done: "removed", kind: "RemoveResultList", permit: a.permitRemoval,
+			verb: "remove", done: "removed", kind: "RemoveResultList", permit: a.permitRemoval, slow: true,
 			do: func(ctx context.Context, omni *operator.Client, id string) error {
 				return removeOne(ctx, omni, id, timeout)
 			},

@@ -98,10 +98,11 @@ func startBMCs(t *testing.T, env *testscript.Env) error {
 type worldKey struct{}
 
 // omniCommand is Omni's other side: omni accept|hold|free ID, omni allocate ID
-// CLUSTER, and omni show ID, which prints what the user has said of a machine.
+// CLUSTER, omni unregister PROVIDER, and omni show ID, which prints what the user
+// has said of a machine.
 func omniCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: omni accept|allocate|hold|free|show ID [CLUSTER]")
+		ts.Fatalf("usage: omni accept|allocate|hold|free|show|unregister ID [CLUSTER]")
 	}
 
 	w, ok := ts.Value(worldKey{}).(*world)
@@ -120,6 +121,8 @@ func omniCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(w.omni.Allocate(id, args[2], "1.13.5", nil))
 	case "hold":
 		ts.Check(w.omni.State().AddFinalizer(context.Background(), machine, finalizer))
+	case "unregister":
+		ts.Check(w.omni.Unregister())
 	case "free":
 		ts.Check(w.omni.State().RemoveFinalizer(context.Background(), machine, finalizer))
 	case "show":

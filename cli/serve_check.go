@@ -131,7 +131,7 @@ func checkFailure(results []serve.CheckResult) error {
 			hint = r.Hint
 		}
 
-		if errors.Is(r.Err, serve.ErrCredentials) {
+		if errors.Is(r.Err, serve.ErrCredentials) || controllers.NotRegistered(r.Err) {
 			kind = codeOmniAuth
 		}
 	}
@@ -169,7 +169,7 @@ func (a *app) serveDryRun(ctx context.Context, cfg serve.Config) error {
 	previews, err := serve.DryRun(ctx, cfg, a.logger(slog.LevelWarn))
 
 	switch {
-	case errors.Is(err, serve.ErrCredentials):
+	case errors.Is(err, serve.ErrCredentials), controllers.NotRegistered(err):
 		return refusedKey(err)
 	case err != nil:
 		return failf(codeOmniUnreachable, "bmctl serve --check", "dry run: %w", err)

@@ -63,7 +63,7 @@ func (s *Server) checkOmni(ctx context.Context) CheckResult {
 	case err != nil:
 		r.Err, r.Hint = err, "OMNI_SERVICE_ACCOUNT_KEY must be the key of the infra provider "+strconv.Quote(s.cfg.ID)
 	case !answered:
-		r.Err = fmt.Errorf("%s does not answer within %s", s.cfg.OmniAPIEndpoint, omniAsked)
+		r.Err, r.Hint = fmt.Errorf("%s does not answer within %s", s.cfg.OmniAPIEndpoint, omniAsked), "is --omni-api-endpoint right, and may this host reach it?"
 	default:
 		_, err = s.state.List(ctx, infra.NewMachine("").Metadata())
 		r.Err = err

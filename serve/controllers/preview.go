@@ -40,14 +40,8 @@ func (c *Controller) Preview(ctx context.Context) ([]Preview, error) {
 
 	wg.Go(func() { c.known.Run(ctx, c.cfg.State) })
 
-	for !c.known.Complete() {
-		select {
-		case <-ctx.Done():
-			_, _, err := c.known.Connection()
-
-			return nil, fmt.Errorf("the list of machines did not come: %w", firstError(err, ctx.Err()))
-		case <-time.After(20 * time.Millisecond):
-		}
+	if err := c.awaitList(ctx); err != nil {
+		return nil, err
 	}
 
 	c.readAll(ctx)
@@ -62,6 +56,25 @@ func (c *Controller) Preview(ctx context.Context) ([]Preview, error) {
 	}
 
 	return previews, nil
+}
+
+// awaitList waits for the first complete list. An Omni that does not know the
+// provider will not send one.
+func (c *Controller) awaitList(ctx context.Context) error {
+	for !c.known.Complete() {
+		_, _, err := c.known.Connection()
+		if NotRegistered(err) {
+			return fmt.Errorf("the list of machines did not come: %w", err)
+		}
+
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the list of machines did not come: %w", firstError(err, ctx.Err()))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+
+	return nil
 }
 
 func firstError(errs ...error) error {
