@@ -68,6 +68,17 @@ func (b *backend) Events(ctx context.Context, since uint64) iter.Seq[localapi.Ev
 	return b.s.events.follow(ctx, since)
 }
 
+// History implements localapi.Historian. A part of the log that cannot be read is
+// missing from the answer, which is logged.
+func (b *backend) History(query localapi.HistoryQuery) ([]localapi.Event, error) {
+	events, err := b.s.events.history(query)
+	if err != nil {
+		b.s.log.Warn("the history is not complete", "error", err)
+	}
+
+	return events, nil
+}
+
 // Release implements localapi.Backend.
 func (b *backend) Release(ctx context.Context, id, reason string, by localapi.Peer) error {
 	err := b.s.ctrl.Release(ctx, id, reason, by.String())

@@ -1,11 +1,14 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"iter"
+	"slices"
 	"sync"
 
 	"github.com/bmctl/bmctl/boot"
+	"github.com/bmctl/bmctl/serve/eventlog"
 	"github.com/bmctl/bmctl/serve/localapi"
 )
 
@@ -16,6 +19,7 @@ type eventRing struct {
 	events []localapi.Event // oldest first, at most eventsKept
 	seq    uint64           // of the newest
 	more   chan struct{}    // closed when an event is added
+	log    *eventlog.Log    // nil: events do not outlive serve
 }
 
 // eventsKept bounds the ring.
@@ -38,6 +42,52 @@ func (r *eventRing) add(e localapi.Event) {
 
 	close(r.more)
 	r.more = make(chan struct{})
+
+	if r.log != nil {
+		r.log.Add(e)
+	}
+}
+
+// keepIn has all events from now on, and those of this run, written to the log.
+func (r *eventRing) keepIn(log *eventlog.Log) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	for _, e := range r.events {
+		log.Add(e)
+	}
+
+	r.log = log
+}
+
+// kept is the log, or nil.
+func (r *eventRing) kept() *eventlog.Log {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	return r.log
+}
+
+// history returns what happened in this run and, as far as it is kept, in earlier
+// ones. What this run wrote to the log counts once.
+func (r *eventRing) history(query localapi.HistoryQuery) (events []localapi.Event, err error) {
+	if log := r.kept(); log != nil && query.Machine != "" {
+		events, err = log.Of(query.Machine)
+	} else if log != nil {
+		events, err = log.Since(query.Since)
+	}
+
+	current, _, _ := r.after(0)
+	events = append(events, current...)
+
+	events = slices.DeleteFunc(events, func(e localapi.Event) bool {
+		return e.At.Before(query.Since) || query.Machine != "" && e.MachineID != query.Machine
+	})
+	slices.SortStableFunc(events, func(a, b localapi.Event) int {
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Seq, b.Seq))
+	})
+
+	return slices.CompactFunc(events, func(a, b localapi.Event) bool { return a.Seq == b.Seq && a.At.Equal(b.At) }), err
 }
 
 // after returns the events newer than since, and what to wait for when there are none.

@@ -58,12 +58,14 @@ type Server struct {
 	advertise netip.Addr
 	listener  net.Listener // HTTP and gRPC
 	started   time.Time
+	keptIn    string // the state directory, or "" where there is none
 }
 
 // New puts the parts together; nothing is bound and nobody is asked. The
 // configuration must be one that Validate has nothing against.
 func New(cfg Config, log *slog.Logger) (*Server, error) {
 	s := &Server{cfg: cfg, log: log, events: newEventRing(), started: time.Now()}
+	s.keptIn = s.stateDir()
 
 	var err error
 	if s.advertise, err = advertised(cfg.APIAdvertiseAddress); err != nil {
@@ -143,7 +145,7 @@ func (s *Server) newController() (*controllers.Controller, error) {
 		Labels:            labels(s.cfg.MachineLabels),
 		DiskMethod:        s.diskMethod,
 		Assets:            &assets{cfg: s.cfg, factory: images, at: s.machinesSee, agentAt: s.agentsDial, inline: s.machineConfig.document},
-		StateDir:          s.stateDir(),
+		StateDir:          s.keptIn,
 		Takeover:          s.cfg.Takeover,
 		Host:              host,
 		Name:              s.nameOf,
@@ -242,6 +244,7 @@ func (s *Server) machinesSee() netip.AddrPort {
 // ErrCredentials, and nothing was bound.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.omni.Close() //nolint:errcheck // nothing is lost with it
+	defer s.keepEvents()()
 
 	s.log.Info("starting provider", "id", s.cfg.ID, "version", s.cfg.Version, "omni", s.cfg.OmniAPIEndpoint, "advertise", s.advertise.String())
 

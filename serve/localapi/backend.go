@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"time"
 
 	"github.com/bmctl/bmctl/power"
 )
@@ -50,6 +51,28 @@ type Backend interface {
 	// ctx and a few minutes. It returns ErrNotFound, ErrInvalid, ErrRefused where
 	// the machine must not be touched, ErrInCluster, or what the BMC said.
 	Power(ctx context.Context, id string, act PowerRequest, by Peer) error
+}
+
+// Historian is a Backend that remembers events of earlier runs. The Server offers
+// GET /v1/history for one alone.
+type Historian interface {
+	// History returns the events that match, the oldest first.
+	History(query HistoryQuery) ([]Event, error)
+}
+
+// HistoryQuery narrows a history; zero fields do not.
+type HistoryQuery struct {
+	// Machine is a machine's id. Omni need not know the machine, or not any more.
+	Machine string
+	// Since leaves out what happened before.
+	Since time.Time
+}
+
+// EventList is the answer about what happened.
+type EventList struct {
+	APIVersion string  `json:"apiVersion"`
+	Kind       string  `json:"kind"` // "EventList"
+	Items      []Event `json:"items"`
 }
 
 // PowerRequest is the body of POST /v1/machines/{id}/power.

@@ -102,6 +102,23 @@ func (c *Client) Power(ctx context.Context, id string, act PowerRequest) error {
 	return err
 }
 
+// History returns the events that serve keeps, those of earlier runs included,
+// the oldest first.
+func (c *Client) History(ctx context.Context, query HistoryQuery) ([]Event, error) {
+	values := url.Values{}
+	if query.Machine != "" {
+		values.Set("machine", query.Machine)
+	}
+
+	if !query.Since.IsZero() {
+		values.Set("since", query.Since.Format(time.RFC3339Nano))
+	}
+
+	list, err := call[EventList](ctx, c, http.MethodGet, "/v1/history?"+values.Encode(), nil)
+
+	return list.Items, err
+}
+
 // Events yields the events that are newer than since (zero: all that are kept;
 // Now: only new ones) and goes on until ctx ends, which ends it without an
 // error. When the stream breaks it yields one error and ends; to go on, call it

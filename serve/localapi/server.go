@@ -110,7 +110,38 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /v1/machines/{id}/release", s.release)
 	mux.HandleFunc("POST /v1/machines/{id}/power", s.power)
 
+	if historian, ok := s.backend.(Historian); ok {
+		mux.HandleFunc("GET /v1/history", func(w http.ResponseWriter, r *http.Request) { s.history(historian, w, r) })
+	}
+
 	return mux
+}
+
+// history answers ?machine=ID&since=TIME (RFC 3339), both optional.
+func (s *Server) history(historian Historian, w http.ResponseWriter, r *http.Request) {
+	query := HistoryQuery{Machine: r.URL.Query().Get("machine")}
+
+	if text := r.URL.Query().Get("since"); text != "" {
+		var err error
+		if query.Since, err = time.Parse(time.RFC3339, text); err != nil {
+			s.fail(w, fmt.Errorf("%w: since is not a time: %q", ErrInvalid, text))
+
+			return
+		}
+	}
+
+	events, err := historian.History(query)
+	if err != nil {
+		s.fail(w, err)
+
+		return
+	}
+
+	if events == nil {
+		events = []Event{}
+	}
+
+	s.answer(w, http.StatusOK, EventList{APIVersion: APIVersion, Kind: "EventList", Items: events})
 }
 
 func (s *Server) machines(w http.ResponseWriter, _ *http.Request) {
