@@ -8,13 +8,13 @@ package pxeclient
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 )
 
@@ -35,8 +35,12 @@ type Client struct {
 	// DHCP and ProxyDHCP are servers asked by unicast, in place of a broadcast
 	// to port 67 and of port 4011 of the server that the offer names.
 	DHCP, ProxyDHCP netip.AddrPort
-	// Interface is where the broadcast goes; used, and needed, without DHCP only.
+	// Interface is where the broadcast goes, from 0.0.0.0 as firmware sends it; used,
+	// and needed, without DHCP only. It needs the right to open raw sockets, and Linux.
 	Interface string
+	// Relay makes the client a relay agent too (RFC 2131, section 4.1): it asks DHCP
+	// from this address of the host, port 67, and gets the answers there.
+	Relay netip.Addr
 	// TFTPPort is 69 by default; the port does not travel in an offer.
 	TFTPPort int
 	// Local is the client's own address, for all it sends; by default the
@@ -46,10 +50,14 @@ type Client struct {
 	Firmware Firmware // default UEFI
 	Arch     string   // "amd64" (default) or "arm64"
 	MAC      string   // default: made up, locally administered
-	UUID     string   // default: made up
+	UUID     string   // default: made up, see MadeUpUUID
 	// Serial and Hostname are what the machine says of itself; may be empty.
 	Serial, Hostname string
 
+	// Examine looks closer than a machine would: it reads the loader with other block
+	// sizes and windows too, judges certificates and clocks, skips the sleeps of
+	// scripts, and ends with OutcomeWait where a script goes on sleeping.
+	Examine bool
 	// Fetch downloads kernel and initramfs; otherwise only HEAD is asked.
 	Fetch bool
 	// SleepScale shortens the sleeps of scripts: 0.1 is ten times as fast.
@@ -68,6 +76,16 @@ type Client struct {
 	Log *slog.Logger // default: none
 	// OnStep gets each step when it ended, from the goroutine that called Boot.
 	OnStep func(Step)
+	// OnPacket gets each packet of DHCP and TFTP, from several goroutines but one at
+	// a time. It must not keep the data.
+	OnPacket func(Packet)
+}
+
+// Packet is a UDP packet that the client sent or got.
+type Packet struct {
+	At       time.Time
+	From, To netip.AddrPort
+	Data     []byte
 }
 
 // Outcome is where a boot ended.
@@ -79,6 +97,7 @@ const (
 	OutcomeDisk   Outcome = "disk"   // iPXE was left for the next boot option, or a disk started
 	OutcomeReboot Outcome = "reboot" // the script asked for a reboot
 	OutcomeOff    Outcome = "off"    // the script switched the machine off
+	OutcomeWait   Outcome = "wait"   // the script sleeps and asks again (Examine only)
 	OutcomeStuck  Outcome = "stuck"  // an iPXE shell: nothing happens without a person
 	OutcomeFailed Outcome = "failed" // the firmware goes on to its next boot option
 )
@@ -99,40 +118,6 @@ type Result struct {
 
 // maxSteps bounds Result.Steps: a machine may be told to wait for days.
 const maxSteps = 1000
-
-// Step is one thing that the client did, or read on its console.
-type Step struct {
-	// Name is one of dhcp, request, tftp, http, script, console, sleep, kernel,
-	// initrd, disk, reboot.
-	Name string
-	// OK is false where it failed; Detail then says why.
-	OK       bool
-	Detail   string
-	At       time.Time
-	Duration time.Duration
-}
-
-// Error is a failed boot, in the firmware's terms.
-type Error struct {
-	// Step is the name of the step that failed.
-	Step string
-	// Code is what the firmware shows ("PXE-E16"), if it has a code for it.
-	Code string
-	// Hint is one line of what to do, if there is something to say.
-	Hint string
-	Err  error
-}
-
-// Error implements error.
-func (e *Error) Error() string {
-	if e.Code == "" {
-		return fmt.Sprintf("%s: %v", e.Step, e.Err)
-	}
-	return fmt.Sprintf("%s: %s: %v", e.Step, e.Code, e.Err)
-}
-
-// Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
 
 // Boot boots from the network until a kernel would run, the disk would, the
 // machine would reboot, or something fails; a machine that is told to wait asks
@@ -157,22 +142,25 @@ func (c *Client) Boot(ctx context.Context) (Result, error) {
 // boot is one run of a client.
 type boot struct {
 	Client
-	mac    net.HardwareAddr
-	web    *http.Client
-	owned  *http.Transport // closed at the end, if it is ours
-	result Result
+	mac      net.HardwareAddr
+	web      *http.Client
+	owned    *http.Transport // closed at the end, if it is ours
+	recorder sync.Mutex      // of OnPacket
+	warnings []string        // for the next step
+	warned   map[string]bool
+	result   Result
 }
 
 // start fills in the defaults and checks the fields.
 func (c *Client) start() (*boot, error) {
-	b := &boot{Client: *c}
+	b := &boot{Client: *c, warned: map[string]bool{}}
 	b.defaults()
 	if err := b.check(); err != nil {
 		return nil, &Error{Step: "start", Err: err}
 	}
 	b.web = &http.Client{Transport: b.Transport}
 	if b.Transport == nil {
-		b.owned = &http.Transport{DialContext: b.dialer().DialContext, Proxy: nil, TLSHandshakeTimeout: httpTimeout}
+		b.owned = &http.Transport{DialContext: b.dialer().DialContext, Proxy: nil, TLSHandshakeTimeout: b.httpTimeout(), ResponseHeaderTimeout: b.httpTimeout()}
 		b.web.Transport = b.owned
 	}
 	return b, nil
@@ -188,6 +176,8 @@ func (b *boot) check() (err error) {
 		return fmt.Errorf("there is no BIOS on %s", b.Arch)
 	case !b.DHCP.IsValid() && b.Interface == "":
 		return errors.New("neither a DHCP server nor an interface to broadcast on")
+	case b.Relay.IsValid() && !b.DHCP.IsValid():
+		return errors.New("a relay agent needs a DHCP server to ask")
 	}
 	if b.mac, err = net.ParseMAC(b.MAC); err != nil || len(b.mac) != 6 {
 		return fmt.Errorf("%q is not an Ethernet address", b.MAC)
@@ -204,13 +194,10 @@ func (b *boot) defaults() {
 		b.Arch = "amd64"
 	}
 	if b.MAC == "" {
-		mac := make(net.HardwareAddr, 6)
-		rand.Read(mac) // never fails
-		mac[0] = 0x02  // locally administered, unicast
-		b.MAC = mac.String()
+		b.MAC = MadeUpMAC()
 	}
 	if b.UUID == "" {
-		b.UUID = madeUpUUID()
+		b.UUID = MadeUpUUID()
 	}
 	if b.TFTPPort == 0 {
 		b.TFTPPort = 69
@@ -236,7 +223,7 @@ func (b *boot) close() {
 }
 
 func (b *boot) dialer() *net.Dialer {
-	d := &net.Dialer{Timeout: httpTimeout}
+	d := &net.Dialer{Timeout: b.httpTimeout()}
 	if b.Local.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(b.Local, 0))
 	}
@@ -250,7 +237,7 @@ func (b *boot) run(ctx context.Context) error {
 			return err
 		}
 	}
-	offer, err := b.discover(ctx, b.ipxeIdentity())
+	offer, err := b.negotiate(ctx, b.ipxeIdentity())
 	if err != nil {
 		return err
 	}
@@ -260,14 +247,9 @@ func (b *boot) run(ctx context.Context) error {
 
 // firmware finds the loader, fetches it and checks that this machine can run it.
 func (b *boot) firmware(ctx context.Context) error {
-	offer, err := b.discover(ctx, b.firmwareIdentity())
+	offer, err := b.negotiate(ctx, b.firmwareIdentity())
 	if err != nil {
 		return err
-	}
-	if offer.Kind.twoPhase() {
-		if offer, err = b.request(ctx, offer); err != nil {
-			return err
-		}
 	}
 	b.result.Loader = offer.File
 	if b.Firmware == UEFIHTTP {
@@ -276,38 +258,11 @@ func (b *boot) firmware(ctx context.Context) error {
 	return b.loadTFTP(ctx, offer)
 }
 
-// step reports what was done since started; a failed step is an *Error.
-func (b *boot) step(started time.Time, name, detail string, err error) error {
-	s := Step{Name: name, OK: err == nil, Detail: detail, At: started, Duration: time.Since(started)}
-	if err != nil {
-		s.Detail = err.Error()
+// negotiate is DHCP, with the second phase where the offer asks for it.
+func (b *boot) negotiate(ctx context.Context, id identity) (Offer, error) {
+	offer, err := b.discover(ctx, id)
+	if err != nil || !offer.twoPhase() {
+		return offer, err
 	}
-	b.result.Steps = append(b.result.Steps, s)
-	if len(b.result.Steps) > maxSteps {
-		b.result.Steps = b.result.Steps[1:]
-	}
-	b.Log.Debug("pxe client", "step", name, "ok", s.OK, "detail", s.Detail, "mac", b.MAC)
-	b.OnStep(s)
-	return err
-}
-
-func madeUpUUID() string {
-	var u [16]byte
-	rand.Read(u[:])         // never fails
-	u[6] = u[6]&0x0f | 0x40 // version 4 (RFC 9562, section 5.4)
-	u[8] = u[8]&0x3f | 0x80 // its variant
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
-}
-
-func uuidBytes(text string) (u [16]byte, err error) {
-	var parts [5][]byte
-	n, err := fmt.Sscanf(text, "%8x-%4x-%4x-%4x-%12x", &parts[0], &parts[1], &parts[2], &parts[3], &parts[4])
-	if err != nil || n != 5 || len(text) != 36 {
-		return u, fmt.Errorf("uuid %q is malformed", text)
-	}
-	at := 0
-	for _, p := range parts {
-		at += copy(u[at:], p)
-	}
-	return u, nil
+	return b.request(ctx, id, offer)
 }

@@ -19,6 +19,8 @@ func builtins() map[string]command {
 	nothing := func(*interpreter, context.Context, []string) error { return nil }
 	return map[string]command{
 		magic: nothing, "ifstat": nothing, "imgstat": nothing, "route": nothing, "show": nothing, "console": nothing, "cpair": nothing,
+		"colour": nothing, "color": nothing, "ntp": nothing, "nslookup": nothing, "imgtrust": nothing, "imgverify": nothing, "params": nothing, "param": nothing,
+		"cpuid": (*interpreter).cpuid, "menu": (*interpreter).newMenu, "item": (*interpreter).item, "choose": (*interpreter).choose,
 		"echo": (*interpreter).echo, "set": (*interpreter).set, "clear": (*interpreter).clear, "inc": (*interpreter).inc,
 		"isset": (*interpreter).isset, "iseq": (*interpreter).iseq, "goto": (*interpreter).jump, "exit": (*interpreter).exit,
 		"sleep": (*interpreter).sleep, "prompt": (*interpreter).prompt,
@@ -41,7 +43,7 @@ func end(outcome Outcome) command {
 }
 
 // valued are the options that take the next word as their value.
-var valued = []string{"--name", "-n", "--timeout", "-t", "--key", "-k", "--drive", "-d", "--filename", "-f", "--configurator", "-c", "--extra", "-e"}
+var valued = []string{"--name", "-n", "--timeout", "-t", "--key", "-k", "--drive", "-d", "--default", "--menu", "-m", "--filename", "-f", "--configurator", "-c", "--extra", "-e"}
 
 // flags are the options of a command, with their values.
 type flags map[string]string
@@ -155,6 +157,9 @@ func (i *interpreter) sleep(ctx context.Context, args []string) error {
 	if err != nil || seconds < 0 {
 		return fmt.Errorf("sleep: %q are no seconds", args[0])
 	}
+	if i.Examine {
+		return i.skip(time.Duration(seconds) * time.Second)
+	}
 	i.commands = 0
 	started := time.Now()
 	timer := time.NewTimer(time.Duration(float64(seconds) * i.SleepScale * float64(time.Second)))
@@ -253,10 +258,14 @@ func (i *interpreter) load(ctx context.Context, what, ref string) (string, error
 		ask = i.download
 	}
 	size, err := ask(ctx, u.String())
-	if err != nil {
-		err = &Error{Step: what, Err: fmt.Errorf("%s: %w", u, err)}
+	if err == nil && size == 0 && i.Examine {
+		err = errors.New("the file is empty")
 	}
-	return u.String(), i.step(started, what, fmt.Sprintf("%s: %d bytes", u, size), err)
+	if err != nil {
+		err = &Error{Step: what, Err: fmt.Errorf("%s: %w", shown(u), err), Hint: webHint(err)}
+	}
+	s := Step{Name: what, Detail: fmt.Sprintf("%s: %d bytes", shown(u), size), At: started, File: shown(u), Bytes: size}
+	return u.String(), i.report(s, err)
 }
 
 func (i *interpreter) imgargs(_ context.Context, args []string) error {
@@ -298,14 +307,14 @@ func (i *interpreter) chain(ctx context.Context, args []string) error {
 	started := time.Now()
 	text, at, err := i.fetch(ctx, rest[0])
 	if err != nil {
-		return i.step(started, "script", "", &Error{Step: "script", Err: fmt.Errorf("%s: %w", rest[0], err)})
+		return i.scriptFailed(started, rest[0], err)
 	}
 	if !isScript(text) {
-		_ = i.step(started, "kernel", at.String(), nil)
+		_ = i.report(Step{Name: "kernel", Detail: shown(at), At: started, File: shown(at), Bytes: -1}, nil)
 		i.kernel = image{at.String(), rest[1:]}
 		return i.started()
 	}
-	_ = i.step(started, "script", at.String(), nil)
+	_ = i.scriptLoaded(started, at)
 	if given.has("--replace", "-r") {
 		return replace{text, at}
 	}
@@ -319,7 +328,7 @@ func (i *interpreter) chain(ctx context.Context, args []string) error {
 		return nil
 	}
 	if code.code != 0 {
-		return fmt.Errorf("%s: %s", at, code.Error())
+		return fmt.Errorf("%s: %s", shown(at), code.Error())
 	}
 	return err
 }

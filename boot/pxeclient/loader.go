@@ -14,16 +14,25 @@ import (
 
 // loadTFTP fetches the loader: EDK2 asks for its size first, and aborts.
 func (b *boot) loadTFTP(ctx context.Context, offer Offer) error {
-	started := time.Now()
+	s := Step{Name: "tftp", At: time.Now(), File: offer.File}
 	server := netip.AddrPortFrom(offer.Server, uint16(b.TFTPPort))
 	content, err := b.tftp(ctx, server, offer.File)
 	if err == nil {
 		err = b.runnable(content)
 	}
-	if err != nil {
-		err = &Error{Step: "tftp", Code: b.tftpCode(err), Err: fmt.Errorf("%s from %s: %w", offer.File, server, err), Hint: tftpHint(err)}
+	if err == nil && b.Examine {
+		b.examineTFTP(ctx, server, offer.File, content)
 	}
-	return b.step(started, "tftp", fmt.Sprintf("%s from %s: %d bytes, sha256 %x", offer.File, server, len(content), sha256.Sum256(content)), err)
+	if err != nil {
+		err = &Error{Step: "tftp", Code: b.tftpCode(err), Err: fmt.Errorf("%s from %s: %w", offer.File, server, err), Hint: b.loaderHint(err)}
+	}
+	s.loaded(content)
+	s.Detail = fmt.Sprintf("%s from %s: %d bytes, sha256 %s", offer.File, server, len(content), s.SHA256)
+	return b.report(s, err)
+}
+
+func (s *Step) loaded(content []byte) {
+	s.Bytes, s.SHA256 = int64(len(content)), fmt.Sprintf("%x", sha256.Sum256(content))
 }
 
 func (b *boot) tftp(ctx context.Context, server netip.AddrPort, name string) ([]byte, error) {
@@ -66,16 +75,23 @@ func (b *boot) tftpCode(err error) string {
 	}
 }
 
-func tftpHint(err error) string {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+func (b *boot) loaderHint(err error) string {
+	var refused *tftpError
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "UDP port 69 and the answers, from ports of their own, must pass the firewalls; behind a port mapping use --tftp-single-port"
+	case errors.As(err, &refused):
+		return "the offer names a file that the TFTP server does not give out: compare names and folders, and the rights of the file"
+	case errors.Is(err, errWrongLoader):
+		return fmt.Sprintf("offer a loader for %s %s: the server must choose by option 93 (architecture)", b.Firmware, b.Arch)
+	default:
+		return ""
 	}
-	return ""
 }
 
 // loadHTTP fetches the loader as HTTP Boot does: HEAD for the size, then GET.
 func (b *boot) loadHTTP(ctx context.Context, url string) error {
-	started := time.Now()
+	s := Step{Name: "http", At: time.Now(), File: url}
 	size, err := b.head(ctx, url)
 	var content []byte
 	if err == nil {
@@ -88,9 +104,15 @@ func (b *boot) loadHTTP(ctx context.Context, url string) error {
 		err = b.runnable(content)
 	}
 	if err != nil {
-		err = &Error{Step: "http", Err: fmt.Errorf("loader %s: %w", url, err)}
+		hint := b.loaderHint(err)
+		if hint == "" {
+			hint = webHint(err)
+		}
+		err = &Error{Step: "http", Err: fmt.Errorf("loader %s: %w", url, err), Hint: hint}
 	}
-	return b.step(started, "http", fmt.Sprintf("%s: %d bytes, sha256 %x", url, len(content), sha256.Sum256(content)), err)
+	s.loaded(content)
+	s.Detail = fmt.Sprintf("%s: %d bytes, sha256 %s", url, len(content), s.SHA256)
+	return b.report(s, err)
 }
 
 var errWrongLoader = errors.New("this machine cannot run it")

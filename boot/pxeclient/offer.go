@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
@@ -24,8 +25,6 @@ const (
 	Useless    OfferKind = "not accepted" // dropped; Why says why
 )
 
-func (k OfferKind) twoPhase() bool { return k == DHCPBINL || k == ProxyBINL }
-
 // Offer is a DHCP offer as a firmware reads it.
 type Offer struct {
 	Kind OfferKind
@@ -38,6 +37,34 @@ type Offer struct {
 	// Server is where the file is, and File its name or URL.
 	Server netip.Addr
 	File   string
+	// Menu is the boot menu of a one-phase offer that does not say to use the file at
+	// once: its first item is asked for on port 4011.
+	Menu []MenuItem
+	// After is the time from the question to this offer; Won says that the firmware
+	// takes it.
+	After time.Duration
+	Won   bool
+
+	menuServer netip.Addr // of the first item
+	cure       string     // what makes a useless offer useful
+}
+
+// twoPhase says that the file is asked for on port 4011.
+func (o Offer) twoPhase() bool {
+	return o.Kind == DHCPBINL || o.Kind == ProxyBINL || len(o.Menu) > 0
+}
+
+// requestFrom is the server that is asked.
+func (o Offer) requestFrom() netip.Addr {
+	if len(o.Menu) > 0 && o.menuServer.IsValid() {
+		return o.menuServer
+	}
+	return o.Server
+}
+
+// same says that an offer is the repetition of another.
+func (o Offer) same(other Offer) bool {
+	return o.From == other.From && o.Kind == other.Kind && o.Address == other.Address && o.Server == other.Server && o.File == other.File
 }
 
 // read classifies an offer for a firmware. Its rules are EDK2's: those of BIOS
@@ -45,7 +72,42 @@ type Offer struct {
 func read(fw Firmware, packet *dhcpv4.DHCPv4, from netip.AddrPort) Offer {
 	o := Offer{From: from, Address: addr(packet.YourIPAddr), Server: bootServer(packet), File: bootFile(packet)}
 	o.Kind, o.Why = kindOf(fw, packet)
+	o.readMenu(vendorOptions(packet))
+	if o.Kind == Useless {
+		o.cure = cureOf(fw, packet)
+	}
 	return o
+}
+
+// readMenu takes over the boot menu, unless the offer has a file and says that the
+// menu is to be skipped for it (43.6, bit 3).
+func (o *Offer) readMenu(vendor dhcpv4.Options) {
+	control := vendor[6]
+	skip := len(control) == 1 && control[0]&(1<<3) != 0 && o.File != ""
+	if skip || o.Kind != ProxyPXE10 && o.Kind != DHCPPXE10 {
+		return
+	}
+	if o.Menu = menuOf(vendor[9]); len(o.Menu) > 0 {
+		o.menuServer = bootServers(vendor[8])[o.Menu[0].Type]
+	}
+}
+
+// cureOf says what the sender of an offer that is not accepted has to change, or
+// nothing where it is no network boot at all.
+func cureOf(fw Firmware, packet *dhcpv4.DHCPv4) string {
+	class := string(packet.Options.Get(dhcpv4.OptionClassIdentifier))
+	switch {
+	case !strings.HasPrefix(class, "PXEClient") && !strings.HasPrefix(class, "HTTPClient"):
+		return ""
+	case !addr(packet.ServerIdentifier()).IsValid():
+		return "its offers must carry option 54 (server identifier); bmctl serve's do"
+	case fw == UEFIHTTP && strings.HasPrefix(class, "HTTPClient"):
+		return "for HTTP Boot the boot file must be a URL"
+	case fw == UEFIHTTP:
+		return "for HTTP Boot the offer must carry option 60 HTTPClient and a URL"
+	default:
+		return "its offers must have an option 52 of 1, 2 or 3, or none"
+	}
 }
 
 func kindOf(fw Firmware, packet *dhcpv4.DHCPv4) (OfferKind, string) {
@@ -152,7 +214,7 @@ func choose(offers []Offer, leased bool) (Offer, bool) {
 	}
 	for _, kind := range preference {
 		for _, o := range offers {
-			usable := leased && (kind != DHCPOnly || o.File != "") && (o.File != "" || kind.twoPhase())
+			usable := leased && (kind != DHCPOnly || o.File != "") && (o.File != "" || o.twoPhase())
 			if o.Kind == kind && usable && o.Server.IsValid() {
 				return o, true
 			}

@@ -35,6 +35,8 @@ type interpreter struct {
 	initrds  []string
 	commands int
 	depth    int
+	menu     []string      // the keys of its items
+	slept    time.Duration // in sleeps that were skipped
 }
 
 // image is a kernel that was loaded.
@@ -76,9 +78,9 @@ func (b *boot) ipxe(ctx context.Context, offer Offer) error {
 	started := time.Now()
 	text, at, err := i.script(ctx, offer.File)
 	if err != nil {
-		return b.step(started, "script", "", &Error{Step: "script", Err: fmt.Errorf("%s: %w", offer.File, err)})
+		return i.scriptFailed(started, offer.File, err)
 	}
-	_ = b.step(started, "script", at.String(), nil)
+	_ = i.scriptLoaded(started, at)
 	err = i.run(ctx, text, at)
 	var end ended
 	var code leave
@@ -92,6 +94,19 @@ func (b *boot) ipxe(ctx context.Context, offer Offer) error {
 		return b.step(started, "script", "", &Error{Step: "script", Err: err})
 	}
 	return nil
+}
+
+func (i *interpreter) scriptLoaded(started time.Time, at *url.URL) error {
+	return i.report(Step{Name: "script", Detail: shown(at), At: started, File: shown(at), Bytes: -1}, nil)
+}
+
+func (i *interpreter) scriptFailed(started time.Time, ref string, err error) error {
+	name := ref
+	if u, parsed := url.Parse(ref); parsed == nil {
+		name = shown(u)
+	}
+	failure := &Error{Step: "script", Err: fmt.Errorf("%s: %w", name, err), Hint: webHint(err)}
+	return i.report(Step{Name: "script", At: started, File: name, Bytes: -1}, failure)
 }
 
 // script fetches a URL that must be a script.
@@ -120,17 +135,28 @@ func (i *interpreter) run(ctx context.Context, text string, at *url.URL) error {
 		case nil:
 		case jump:
 			if pc = find(lines, e.label); pc < 0 {
-				return fmt.Errorf("%s: no label %q", at, e.label)
+				return fmt.Errorf("%s: no label %q", shown(at), e.label)
 			}
 		case replace:
 			i.at, at, lines, pc = e.at, e.at, splitLines(e.text), -1
 		case leave, ended:
 			return err
 		default:
-			return fmt.Errorf("%s: %q: %w", at, lines[pc], err)
+			return fmt.Errorf("%s: line %q: %w", shown(at), beginning(lines[pc]), err)
 		}
 	}
 	return nil
+}
+
+// beginning is a line fit to be shown: the arguments of a kernel hold secrets.
+func beginning(line string) string {
+	words := strings.Fields(line)
+	for n, word := range words {
+		if slices.Contains([]string{"kernel", "imgselect", "imgargs", "boot", "imgexec", "chain", "initrd", "module", "imgfetch", "set"}, word) && n+1 < len(words) {
+			return strings.Join(words[:n+1], " ") + " ..."
+		}
+	}
+	return line
 }
 
 // splitLines joins continued lines.
@@ -209,11 +235,11 @@ func (i *interpreter) command(ctx context.Context, words []string) error {
 func (i *interpreter) resolve(ref string) (*url.URL, error) {
 	u, err := url.Parse(ref)
 	if err != nil {
-		return nil, fmt.Errorf("URL %q: %w", ref, err)
+		return nil, fmt.Errorf("malformed URL: %w", withoutSecrets(err))
 	}
 	u = i.at.ResolveReference(u)
 	if u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "tftp" {
-		return nil, fmt.Errorf("URL %q: scheme %q is not supported", ref, u.Scheme)
+		return nil, fmt.Errorf("%s: scheme %q is not supported", shown(u), u.Scheme)
 	}
 	return u, nil
 }

@@ -2,30 +2,60 @@ package pxeclient
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 )
 
 const (
-	// httpTimeout bounds connecting, and each request without a body to read.
-	httpTimeout = 20 * time.Second
+	// headTimeout bounds connecting, and each request without a body to read.
+	headTimeout = 20 * time.Second
 	// Scripts and loaders are small; kernels and initramfs may come slowly.
 	getTimeout      = 2 * time.Minute
 	downloadTimeout = 15 * time.Minute
 )
+
+// withoutSecrets drops the URL that net/http puts into its errors: whoever asked
+// says it, and says it in a form that is fit to be shown.
+func withoutSecrets(err error) error {
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		return failed.Err
+	}
+	return err
+}
+
+// shown is a URL without user, password and query, any of which may hold a secret.
+func shown(u *url.URL) string {
+	bare := *u
+	bare.User, bare.RawQuery, bare.Fragment = nil, "", ""
+	if u.RawQuery != "" {
+		return bare.String() + "?..."
+	}
+	return bare.String()
+}
 
 // statusError is an HTTP answer that iPXE takes for a failure.
 type statusError struct{ status string }
 
 func (e *statusError) Error() string { return "HTTP status " + e.status }
 
+// httpTimeout is how long a server may stay silent.
+func (b *boot) httpTimeout() time.Duration {
+	if b.Examine {
+		return min(headTimeout, b.Timeout)
+	}
+	return headTimeout
+}
+
 // get fetches a URL of at most limit bytes; final is where redirects led.
-func (b *boot) get(ctx context.Context, url string, limit int64) (content []byte, final string, err error) {
+func (b *boot) get(ctx context.Context, ref string, limit int64) (content []byte, final string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, getTimeout)
 	defer cancel()
-	response, err := b.do(ctx, http.MethodGet, url)
+	response, err := b.do(ctx, http.MethodGet, ref)
 	if err != nil {
 		return nil, "", err
 	}
@@ -41,10 +71,10 @@ func (b *boot) get(ctx context.Context, url string, limit int64) (content []byte
 }
 
 // head asks for the size of a URL.
-func (b *boot) head(ctx context.Context, url string) (size int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, httpTimeout)
+func (b *boot) head(ctx context.Context, ref string) (size int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, headTimeout)
 	defer cancel()
-	response, err := b.do(ctx, http.MethodHead, url)
+	response, err := b.do(ctx, http.MethodHead, ref)
 	if err != nil {
 		return 0, err
 	}
@@ -52,10 +82,10 @@ func (b *boot) head(ctx context.Context, url string) (size int64, err error) {
 }
 
 // download reads a URL to its end and counts.
-func (b *boot) download(ctx context.Context, url string) (size int64, err error) {
+func (b *boot) download(ctx context.Context, ref string) (size int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, downloadTimeout)
 	defer cancel()
-	response, err := b.do(ctx, http.MethodGet, url)
+	response, err := b.do(ctx, http.MethodGet, ref)
 	if err != nil {
 		return 0, err
 	}
@@ -68,15 +98,18 @@ func (b *boot) download(ctx context.Context, url string) (size int64, err error)
 }
 
 // do sends a request; a status other than 2xx is an error.
-func (b *boot) do(ctx context.Context, method, url string) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, method, url, nil)
+func (b *boot) do(ctx context.Context, method, ref string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, ref, nil)
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("User-Agent", "iPXE/1.21.1+ (bmctl pxe client)")
 	response, err := b.web.Do(request)
 	if err != nil {
-		return nil, err
+		return nil, withoutSecrets(err)
+	}
+	if b.Examine {
+		b.examine(response)
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		response.Body.Close()
@@ -87,10 +120,10 @@ func (b *boot) do(ctx context.Context, method, url string) (*http.Response, erro
 
 // peek reads the first megabyte of a URL, which is all of a script; of anything
 // else, which is a program, the rest is read only where images are to be fetched.
-func (b *boot) peek(ctx context.Context, url string) (text, final string, err error) {
+func (b *boot) peek(ctx context.Context, ref string) (text, final string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, downloadTimeout)
 	defer cancel()
-	response, err := b.do(ctx, http.MethodGet, url)
+	response, err := b.do(ctx, http.MethodGet, ref)
 	if err != nil {
 		return "", "", err
 	}
