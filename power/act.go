@@ -34,21 +34,42 @@ func (c *conversation) do(ctx context.Context, action Action) error {
 }
 
 // ask sends the act, in a session that is known to lead to the right machine.
+// When the controller asks to be tried again later, the act may be needless by
+// then.
 func (c *conversation) ask(ctx context.Context, action Action) error {
+	again := false
+
 	return c.exchange(ctx, priorityAct, func(ctx context.Context, d driver) error {
 		if err := c.knowMachine(ctx, d); err != nil {
 			return err
 		}
 
+		if again && endsIn(action) != StateUnknown {
+			if state, err := d.state(ctx); err != nil || state == endsIn(action) {
+				return err
+			}
+		}
+
+		again = true
+
 		return d.act(ctx, action)
 	})
+}
+
+// endsIn is the state in which the act is needless; StateUnknown: it never is.
+func endsIn(action Action) State {
+	if action == Cycle || action == Reset {
+		return StateUnknown
+	}
+
+	return wanted(action)
 }
 
 // unlessHolds lets an act succeed that was refused because it was needless by
 // the time it arrived: several controllers answer so.
 func (c *conversation) unlessHolds(ctx context.Context, action Action, refusal error) error {
-	want := wanted(action)
-	if !isKind(refusal, ErrRefused) || action == Cycle || action == Reset || want == StateUnknown {
+	want := endsIn(action)
+	if !isKind(refusal, ErrRefused) || want == StateUnknown {
 		return refusal
 	}
 

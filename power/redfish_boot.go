@@ -201,6 +201,11 @@ func (d *redfish) tryPlans(ctx context.Context, plans []properties, s, settings 
 		}
 	}
 
+	// Some controllers take it in the settings object, which does not list it.
+	if settings.Path != "" && !settings.Boot.has(overrideTarget) && d.patch(ctx, settings, plans[0]) == nil {
+		return nil
+	}
+
 	return err
 }
 

@@ -224,6 +224,7 @@ var busyMessages = []string{
 	"UnableToModifyDuringSystemPOST", // HPE iLO
 	"ActionParameterValueConflict",   // Dell iDRAC 10, shortly after off
 	"SYS518",                         // Dell iDRAC: data sources are unavailable
+	"InvalidOperationForSystemState", // HPE iLO, on the way between on and off
 }
 
 // Messages by which controllers say "I cannot".

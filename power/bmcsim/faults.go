@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -117,18 +118,106 @@ const (
 	FaultNoManagedBy = "no-managed-by"
 )
 
+// More habits of Redfish services; each names the row of the list of quirks.
+const (
+	// FaultNeedsFullBoot: a boot override that is not complete is refused (A8, AMI).
+	FaultNeedsFullBoot = "needs-full-boot"
+	// FaultSettingsHidden: the boot override is written in the settings object,
+	// which does not list it, and refused by the system (A10, Dell iDRAC 10).
+	FaultSettingsHidden = "settings-hidden"
+	// FaultModeLosesBoot: writing the mode that is there loses the override (A11, Dell iDRAC 9).
+	FaultModeLosesBoot = "mode-loses-boot"
+	// FaultSameEnabled: an Enabled that is there already is refused (A12).
+	FaultSameEnabled = "same-enabled"
+	// FaultNoContinuous: there is no persistent override (A13, Lenovo).
+	FaultNoContinuous = "no-continuous"
+	// FaultBecomesContinuous: a one-shot override reads back as a persistent one (A14).
+	FaultBecomesContinuous = "becomes-continuous"
+	// FaultNotInThisState: a reset is refused in the words of an older HPE iLO (B1).
+	FaultNotInThisState = "not-in-this-state"
+	// FaultAlready: an act is carried out and refused as needless (B3).
+	FaultAlready = "already"
+	// FaultTransitional: a change of the power shows late (B8, OpenBMC).
+	FaultTransitional = "transitional"
+	// FaultNoIfMatch: an action with If-Match is refused (B10, Dell iDRAC 10).
+	FaultNoIfMatch = "no-if-match"
+	// FaultNMI501: an NMI is on offer, and not implemented (B11).
+	FaultNMI501 = "nmi-501"
+	// FaultSlashMembers: the members of collections end with a slash (B15, HPE).
+	FaultSlashMembers = "slash-members"
+	// FaultBrokenRefusal: the body of a 401 breaks off (C2, Dell iDRAC 7).
+	FaultBrokenRefusal = "broken-refusal"
+	// FaultSessionsElsewhere: sessions are at /redfish/v1/Sessions (C3, Dell iDRAC 7).
+	FaultSessionsElsewhere = "sessions-elsewhere"
+	// FaultGzipETag: where answers may be compressed, ETags say so, and are
+	// refused as such (C8).
+	FaultGzipETag = "gzip-etag"
+	// FaultEmptyETag: ETags are empty (C11).
+	FaultEmptyETag = "empty-etag"
+	// FaultUnquotedETag: If-Match is understood without quotes only (C12).
+	FaultUnquotedETag = "unquoted-etag"
+	// FaultVolatileETag: the ETag changes between a GET and every other PATCH (C14, Lenovo).
+	FaultVolatileETag = "volatile-etag"
+	// FaultBrokenETag: ETags are no ETags (C18, Cisco).
+	FaultBrokenETag = "broken-etag"
+	// FaultDataUnavailable: requests to the system get 500 with SYS518 (C15, Dell).
+	FaultDataUnavailable = "data-unavailable"
+	// FaultGatewayTimeout: requests to the system get 504 as a page (C16, Dell).
+	FaultGatewayTimeout = "gateway-timeout"
+	// FaultAccepted: acts are answered with 202, and no Location (C22).
+	FaultAccepted = "accepted"
+	// FaultMisfits: objects stand where lists belong, and numbers where texts do.
+	FaultMisfits = "misfits"
+)
+
+// More habits of IPMI controllers.
+const (
+	// FaultNoBootClearing: boot option 3 is refused (E1).
+	FaultNoBootClearing = "no-boot-clearing"
+	// FaultBootBitsLost: the first byte of the boot flags reads back as zero (E8).
+	FaultBootBitsLost = "boot-bits-lost"
+	// FaultWrongAlgorithm: a session is agreed to with SHA-1, whatever was asked
+	// for (E11).
+	FaultWrongAlgorithm = "wrong-algorithm"
+	// FaultShortRefusal: a session is refused in two bytes instead of eight (E12).
+	FaultShortRefusal = "short-refusal"
+	// FaultOperatorOnly: the users may be OPERATOR and no more (E15).
+	FaultOperatorOnly = "operator-only"
+)
+
+// Faults with a value: "drop=20", "code=D4".
+const (
+	// FaultDrop: of a hundred datagrams so many are lost, each way. TCP mends
+	// losses by itself, so it concerns IPMI alone.
+	FaultDrop = "drop"
+	// FaultCode: chassis commands are answered with this completion code.
+	FaultCode = "code"
+)
+
 var knownFaults = []string{
-	FaultUserOnly, FaultNoSuites, FaultNoSystems, FaultSensorsOnly, FaultChassisLamp, FaultLinkedLog, FaultNoPowerState, FaultNoManagedBy,
-	FaultTimedLamp, FaultShortReads, FaultOddChannel, FaultNoRecords, FaultHot, FaultNoConsole,
-	FaultActionInfoOnly, FaultBadLogin, FaultBusy, FaultBusyInPOST, FaultConflict, FaultHTMLErrors, FaultIgnoreSoft,
-	FaultInfoObject, FaultKeepsTarget, FaultLyingBoot, FaultLyingPower, FaultMissingComma, FaultModeFallsBack,
-	FaultNeedsETag, FaultNeedsMode, FaultNoAccept, FaultNoBoot, FaultNoCycle, FaultNoGUID, FaultNoMode,
-	FaultNoSessionService, FaultRedirects, FaultRefusesETag, FaultRefusesMode, FaultSessionLimit, FaultSettingsAll,
-	FaultSettingsMode, FaultSettingsOther, FaultSilent, FaultSlow, FaultTwoSystems, FaultWeakETag,
+	FaultAccepted, FaultActionInfoOnly, FaultAlready, FaultBadLogin, FaultBecomesContinuous, FaultBootBitsLost,
+	FaultBrokenETag, FaultBrokenRefusal, FaultBusy, FaultBusyInPOST, FaultChassisLamp, FaultConflict,
+	FaultDataUnavailable, FaultEmptyETag, FaultGatewayTimeout, FaultGzipETag, FaultHTMLErrors, FaultHot,
+	FaultIgnoreSoft, FaultInfoObject, FaultKeepsTarget, FaultLinkedLog, FaultLyingBoot, FaultLyingPower,
+	FaultMisfits, FaultMissingComma, FaultModeFallsBack, FaultModeLosesBoot, FaultNMI501, FaultNeedsETag,
+	FaultNeedsFullBoot, FaultNeedsMode, FaultNoAccept, FaultNoBoot, FaultNoBootClearing, FaultNoConsole,
+	FaultNoContinuous, FaultNoCycle, FaultNoGUID, FaultNoIfMatch, FaultNoManagedBy, FaultNoMode,
+	FaultNoPowerState, FaultNoRecords, FaultNoSessionService, FaultNoSuites, FaultNoSystems, FaultNotInThisState,
+	FaultOddChannel, FaultOperatorOnly, FaultRedirects, FaultRefusesETag, FaultRefusesMode, FaultSameEnabled,
+	FaultSensorsOnly, FaultSessionLimit, FaultSessionsElsewhere, FaultSettingsAll, FaultSettingsHidden,
+	FaultSettingsMode, FaultSettingsOther, FaultShortReads, FaultShortRefusal, FaultSilent, FaultSlashMembers,
+	FaultSlow, FaultTimedLamp, FaultTransitional, FaultTwoSystems, FaultUnquotedETag, FaultUserOnly,
+	FaultVolatileETag, FaultWeakETag, FaultWrongAlgorithm,
 }
 
-// KnownFaults returns the names that SetFault takes, sorted.
-func KnownFaults() []string { return slices.Sorted(slices.Values(knownFaults)) }
+// valuedFaults are the faults with a value: its base, and the largest one.
+var valuedFaults = map[string]struct{ base, most int }{FaultDrop: {10, 100}, FaultCode: {16, 0xff}}
+
+// KnownFaults returns the names that SetFault takes, sorted; of those with a
+// value the form: "drop=N".
+func KnownFaults() []string {
+	return slices.Sorted(slices.Values(slices.Concat(knownFaults, []string{FaultDrop + "=N", FaultCode + "=N"})))
+}
 
 // faults is the set of faults that are on.
 type faults struct {
@@ -140,7 +229,7 @@ func newFaults() *faults { return &faults{active: map[string]bool{}} }
 
 func (f *faults) set(name string, on bool) error {
 	bare := strings.TrimPrefix(strings.TrimPrefix(name, "ipmi:"), "redfish:")
-	if !slices.Contains(knownFaults, bare) {
+	if !slices.Contains(knownFaults, bare) && !isValued(bare) {
 		return fmt.Errorf("unknown fault %q (known: %s)", name, strings.Join(KnownFaults(), ", "))
 	}
 
@@ -169,4 +258,29 @@ func (f *faults) list() []string {
 	defer f.mu.Unlock()
 
 	return slices.Sorted(maps.Keys(f.active))
+}
+
+func isValued(fault string) bool {
+	name, text, _ := strings.Cut(fault, "=")
+	form, ok := valuedFaults[name]
+	value, err := strconv.ParseUint(text, form.base, 16)
+
+	return ok && err == nil && int(value) <= form.most
+}
+
+// value is that of a fault with one; 0: the face does not have it.
+func (f *faults) value(face power.Protocol, name string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	for fault := range f.active {
+		bare := strings.TrimPrefix(fault, string(face)+":")
+		if text, ok := strings.CutPrefix(bare, name+"="); ok {
+			value, _ := strconv.ParseUint(text, valuedFaults[name].base, 16) // checked when it was set
+
+			return int(value)
+		}
+	}
+
+	return 0
 }

@@ -137,8 +137,12 @@ func (f *ipmiFace) store(slot uint8, name, password string) error {
 	}
 
 	level := bmc.PrivilegeLevelAdministrator
-	if f.fault(FaultUserOnly) {
+
+	switch {
+	case f.fault(FaultUserOnly):
 		level = bmc.PrivilegeLevelUser
+	case f.fault(FaultOperatorOnly):
+		level = bmc.PrivilegeLevelOperator
 	}
 
 	return f.bmc.Users.Upsert(slot, func(u *bmc.User) error {

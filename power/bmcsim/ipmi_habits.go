@@ -26,6 +26,10 @@ func (f *ipmiFace) habits(next handlers.Handler) handlers.Handler {
 
 		resp, code, err := next.Handle(ctx, hctx, req)
 
+		if hctx.Command == types.CommandGetSystemBootOptions && f.fault(FaultBootBitsLost) && len(resp) > 2 {
+			resp[2] = 0
+		}
+
 		if hctx.Command == types.CommandGetChannelPayloadSupport && f.fault(FaultNoConsole) && len(resp) > 0 {
 			resp[0] &^= 1 << types.PayloadTypeSOL
 		}
@@ -38,7 +42,13 @@ func (f *ipmiFace) habits(next handlers.Handler) handlers.Handler {
 func (f *ipmiFace) refusal(c types.Command, req []byte) types.CompletionCode {
 	const oddChannel, mostAtOnce = 8, 16
 
+	code := f.owner.faults.value(power.ProtocolIPMI, FaultCode)
+
 	switch {
+	case c.NetFn == types.NetFnChassisRequest && code != 0:
+		return types.CompletionCode(code)
+	case c == types.CommandSetSystemBootOptions && f.fault(FaultNoBootClearing) && len(req) > 0 && req[0] == bootOptionValidBitClear:
+		return types.CodeParameterNotSupported
 	case c.NetFn == types.NetFnChassisRequest && f.fault(FaultBusy):
 		return types.CodeNodeBusy
 	case c == types.CommandActivatePayload && f.fault(FaultNoConsole):

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/bmctl/bmctl/power"
@@ -21,6 +22,7 @@ type redfishFace struct {
 	port     int
 	sessions sessions
 	etag     etagCounter
+	looks    atomic.Int32 // at the power state, before a change of it shows
 	done     chan struct{}
 }
 
@@ -123,14 +125,20 @@ func (f *redfishFace) routes() http.Handler {
 	mux.HandleFunc("GET "+root, f.serviceRoot)
 	mux.HandleFunc("GET "+root+"/{$}", f.serviceRoot)
 
-	mux.HandleFunc("POST "+sessionsPath, f.login)
-	get(sessionsPath, f.sessionList)
-	mux.Handle("DELETE "+sessionsPath+"/{id}", f.authenticated(f.logout))
+	for _, path := range []string{sessionsPath, oldSessionsPath} {
+		mux.HandleFunc("POST "+path, f.login)
+		get(path, f.sessionList)
+		mux.Handle("DELETE "+path+"/{id}", f.authenticated(f.logout))
+	}
+
 	get(root+"/SessionService", sessionService)
 
 	get(root+"/Systems", f.systems)
-	mux.Handle("GET "+root+"/Systems/{id}", f.system(f.getSystem))
-	mux.Handle("PATCH "+root+"/Systems/{id}", f.system(f.patchSystem))
+	for _, slash := range []string{"", "/{$}"} {
+		mux.Handle("GET "+root+"/Systems/{id}"+slash, f.system(f.getSystem))
+		mux.Handle("PATCH "+root+"/Systems/{id}"+slash, f.system(f.patchSystem))
+	}
+
 	mux.Handle("GET "+settingsPath, f.authenticated(f.getSettings))
 	mux.Handle("PATCH "+settingsPath, f.authenticated(f.patchSettings))
 	get(root+"/Systems/{id}/ResetActionInfo", f.resetActionInfo)
@@ -147,6 +155,8 @@ func (f *redfishFace) routes() http.Handler {
 const (
 	root         = "/redfish/v1"
 	sessionsPath = root + "/SessionService/Sessions"
+	// oldSessionsPath is where older services have their sessions.
+	oldSessionsPath = root + "/Sessions"
 )
 
 // object is a JSON object on its way out.
@@ -186,7 +196,7 @@ func (f *redfishFace) serviceRoot(w http.ResponseWriter, _ *http.Request) {
 	}
 	if !f.fault(FaultNoSessionService) {
 		resource["SessionService"] = link(root + "/SessionService")
-		resource["Links"] = object{"Sessions": link(sessionsPath)}
+		resource["Links"] = object{"Sessions": link(f.sessionsPath())}
 	}
 
 	f.reply(w, resource)
@@ -214,9 +224,7 @@ func (f *redfishFace) refuse(w http.ResponseWriter, status int, id, message stri
 
 	switch {
 	case f.fault(FaultHTMLErrors):
-		w.Header().Set("Content-Type", "text/html")
-		w.WriteHeader(status)
-		fmt.Fprintf(w, "<html><body>%s</body></html>", http.StatusText(status))
+		f.page(w, status)
 	case f.fault(FaultInfoObject):
 		f.send(w, status, object{"error": object{"code": id, "message": message, "@Message.ExtendedInfo": info}})
 	default:
@@ -224,6 +232,13 @@ func (f *redfishFace) refuse(w http.ResponseWriter, status int, id, message stri
 			"code": id, "message": message, "@Message.ExtendedInfo": []object{info},
 		}})
 	}
+}
+
+// page sends an error as a page for people.
+func (f *redfishFace) page(w http.ResponseWriter, status int) {
+	w.Header().Set("Content-Type", "text/html")
+	w.WriteHeader(status)
+	fmt.Fprintf(w, "<html><body>%s</body></html>", http.StatusText(status))
 }
 
 // decode reads a request body, or refuses it.

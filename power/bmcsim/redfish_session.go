@@ -2,6 +2,7 @@ package bmcsim
 
 import (
 	"crypto/rand"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -79,12 +80,51 @@ func (f *redfishFace) authenticated(next http.HandlerFunc) http.Handler {
 			return
 		}
 
+		if f.fault(FaultBrokenRefusal) {
+			f.breakOff(w)
+
+			return
+		}
+
 		w.Header().Set("WWW-Authenticate", `Basic realm="bmcsim"`)
 		f.refuse(w, http.StatusUnauthorized, "Base.1.18.NoValidSession", "There is no valid session")
 	})
 }
 
+// breakOff sends a 401 whose chunked body ends in the middle.
+func (f *redfishFace) breakOff(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		f.owner.cfg.Log.Debug("redfish: breaking an answer off", "error", err)
+
+		return
+	}
+
+	fmt.Fprint(conn, "HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{\"err")
+	conn.Close()
+}
+
+// sessionsPath is where the service says that its sessions are.
+func (f *redfishFace) sessionsPath() string {
+	if f.fault(FaultSessionsElsewhere) {
+		return oldSessionsPath
+	}
+
+	return sessionsPath
+}
+
 func (f *redfishFace) login(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path != f.sessionsPath():
+		f.refuse(w, http.StatusBadRequest, "Base.1.18.ResourceNotWritable", "Sessions are elsewhere")
+
+		return
+	case r.Header.Get("Authorization") != "":
+		f.refuse(w, http.StatusUnsupportedMediaType, "Base.1.18.GeneralError", "A login must not be authenticated")
+
+		return
+	}
+
 	var body struct{ UserName, Password string }
 	if !f.decode(w, r, &body) {
 		return
@@ -104,7 +144,7 @@ func (f *redfishFace) login(w http.ResponseWriter, r *http.Request) {
 
 	id, token := f.sessions.create()
 	w.Header().Set("X-Auth-Token", token)
-	w.Header().Set("Location", sessionsPath+"/"+id)
+	w.Header().Set("Location", f.sessionsPath()+"/"+id)
 	f.send(w, http.StatusCreated, object{
 		"@odata.id":   sessionsPath + "/" + id,
 		"@odata.type": "#Session.v1_6_0.Session",

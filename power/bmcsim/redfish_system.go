@@ -21,11 +21,14 @@ const (
 )
 
 // etagCounter counts the changes of the system resource.
-type etagCounter struct{ n atomic.Int64 }
+type etagCounter struct{ n, asked atomic.Int64 }
 
 func (e *etagCounter) strong() string { return `"` + strconv.FormatInt(e.n.Load(), 10) + `"` }
 
 func (e *etagCounter) changed() { e.n.Add(1) }
+
+// every tells whether this is the first, or another n-th, time.
+func (e *etagCounter) every(n int64) bool { return (e.asked.Add(1)-1)%n == 0 }
 
 func (f *redfishFace) systems(*http.Request) any {
 	ids := []string{ownSystem}
@@ -35,6 +38,12 @@ func (f *redfishFace) systems(*http.Request) any {
 
 	if f.fault(FaultTwoSystems) {
 		ids = []string{foreignSystem, ownSystem}
+	}
+
+	if f.fault(FaultSlashMembers) {
+		for i := range ids {
+			ids[i] += "/"
+		}
 	}
 
 	return collection("ComputerSystem", "Systems", ids...)
@@ -50,6 +59,10 @@ func (f *redfishFace) system(next http.HandlerFunc) http.Handler {
 			f.refuse(w, http.StatusNotFound, "Base.1.18.ResourceMissingAtURI", "There is no system "+id)
 		case f.fault(FaultUserOnly) && r.Method != http.MethodGet:
 			f.refuse(w, http.StatusForbidden, "Base.1.18.InsufficientPrivilege", "The user may not do this")
+		case f.fault(FaultDataUnavailable):
+			f.refuse(w, http.StatusInternalServerError, "IDRAC.2.8.SYS518", "The data sources are unavailable")
+		case f.fault(FaultGatewayTimeout):
+			f.page(w, http.StatusGatewayTimeout)
 		case f.fault(FaultBusy):
 			w.Header().Set("Retry-After", "1")
 			f.refuse(w, http.StatusServiceUnavailable, "Base.1.18.ServiceTemporarilyUnavailable", "Try again later")
@@ -60,23 +73,23 @@ func (f *redfishFace) system(next http.HandlerFunc) http.Handler {
 }
 
 func (f *redfishFace) getSystem(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("ETag", f.etagNow())
+	w.Header().Set("ETag", f.etagNow(r))
 
 	if r.PathValue("id") == foreignSystem {
-		f.reply(w, f.resource(foreignSystem, foreignUUID, "FOREIGN", power.StateOn, override{}))
+		f.reply(w, f.resource(r, foreignSystem, foreignUUID, "FOREIGN", power.StateOn, override{}))
 
 		return
 	}
 
-	f.reply(w, f.resource(ownSystem, f.owner.UUID(), f.owner.cfg.Serial, f.owner.State(), f.owner.chassis.bootOverride()))
+	f.reply(w, f.resource(r, ownSystem, f.owner.UUID(), f.owner.cfg.Serial, f.owner.State(), f.owner.chassis.bootOverride()))
 }
 
-func (f *redfishFace) resource(id, uuid, serial string, state power.State, o override) object {
+func (f *redfishFace) resource(r *http.Request, id, uuid, serial string, state power.State, o override) object {
 	path := root + "/Systems/" + id
 	resource := object{
 		"@odata.id":    path,
 		"@odata.type":  "#ComputerSystem.v1_20_0.ComputerSystem",
-		"@odata.etag":  f.etagNow(),
+		"@odata.etag":  f.etagNow(r),
 		"Id":           id,
 		"Name":         "System " + id,
 		"SystemType":   "Physical",
@@ -84,7 +97,7 @@ func (f *redfishFace) resource(id, uuid, serial string, state power.State, o ove
 		"Model":        f.owner.cfg.Model,
 		"SerialNumber": serial,
 		"UUID":         uuid,
-		"PowerState":   powerState(state),
+		"PowerState":   f.shownState(state),
 		"BiosVersion":  "2.4",
 		"Status":       object{"State": "Enabled", "Health": f.health()},
 		"Boot":         f.systemBoot(o),
@@ -123,6 +136,16 @@ func (f *redfishFace) health() string {
 	return "OK"
 }
 
+// shownState is the system's power as it is told: with the fault
+// "transitional" a change shows after two more looks.
+func (f *redfishFace) shownState(state power.State) string {
+	if f.fault(FaultTransitional) && f.looks.Add(-1) >= 0 {
+		return map[power.State]string{power.StateOn: "PoweringOn", power.StateOff: "PoweringOff"}[state]
+	}
+
+	return powerState(state)
+}
+
 func powerState(s power.State) string {
 	if s == power.StateOn {
 		return "On"
@@ -152,20 +175,12 @@ func (f *redfishFace) resetSystem(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	if !slices.Contains(f.resetTypes(), body.ResetType) {
-		f.refuse(w, http.StatusBadRequest, "Base.1.18.ActionParameterNotSupported",
-			fmt.Sprintf("The value %q for the parameter ResetType is not supported", body.ResetType))
-
-		return
-	}
-
-	if f.fault(FaultConflict) {
-		f.refuse(w, http.StatusConflict, "IDRAC.2.8.ActionParameterValueConflict", "The value is in conflict with the state")
-
-		return
-	}
-
 	kind := resetKinds[body.ResetType]
+	if status, id, message := f.refusesReset(r, body.ResetType, kind); status != 0 {
+		f.refuse(w, status, id, message)
+
+		return
+	}
 
 	if id := r.PathValue("id"); id != ownSystem {
 		f.owner.chassis.note(Act{Kind: kind, Protocol: power.ProtocolRedfish, System: id})
@@ -175,8 +190,39 @@ func (f *redfishFace) resetSystem(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	const looks = 2
+
 	f.etag.changed()
-	w.WriteHeader(http.StatusNoContent)
+	f.looks.Store(looks)
+
+	switch {
+	case f.fault(FaultAlready):
+		f.refuse(w, http.StatusBadRequest, "Base.1.18.GeneralError", "Host is already powered "+strings.ToLower(powerState(f.owner.State())))
+	case f.fault(FaultAccepted):
+		w.WriteHeader(http.StatusAccepted)
+	default:
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+// refusesReset is how a reset is refused that does not even reach the chassis;
+// status 0: it is not.
+func (f *redfishFace) refusesReset(r *http.Request, resetType string, kind ActKind) (status int, id, message string) {
+	switch {
+	case !slices.Contains(f.resetTypes(), resetType):
+		return http.StatusBadRequest, "Base.1.18.ActionParameterNotSupported",
+			fmt.Sprintf("The value %q for the parameter ResetType is not supported", resetType)
+	case f.fault(FaultConflict):
+		return http.StatusConflict, "IDRAC.2.8.ActionParameterValueConflict", "The value is in conflict with the state"
+	case f.fault(FaultNotInThisState):
+		return http.StatusBadRequest, "iLO.0.10.InvalidOperationForSystemState", "Power is off"
+	case f.fault(FaultNoIfMatch) && r.Header.Get("If-Match") != "":
+		return http.StatusPreconditionFailed, "Base.1.18.PreconditionFailed", "There is nothing to match"
+	case f.fault(FaultNMI501) && kind == ActNMI:
+		return http.StatusNotImplemented, "Base.1.0.GeneralError", "Power state Nmi is not supported"
+	default:
+		return 0, "", ""
+	}
 }
 
 // bootTargets maps Redfish's boot sources to IPMI's selectors.
@@ -222,7 +268,12 @@ type bootPatch struct {
 }
 
 func (f *redfishFace) patchSystem(w http.ResponseWriter, r *http.Request) {
-	f.patchBoot(w, r, f.systemBoot(override{}))
+	properties := f.systemBoot(f.owner.chassis.bootOverride())
+	if f.fault(FaultSettingsHidden) {
+		properties = object{} // they are listed, and not to be written
+	}
+
+	f.patchBoot(w, r, properties)
 }
 
 // patchBoot writes to a resource whose Boot object has the properties.
@@ -264,6 +315,10 @@ func (f *redfishFace) patchBoot(w http.ResponseWriter, r *http.Request, properti
 		f.refuse(w, http.StatusBadRequest, "Base.1.18.PropertyValueNotInList", err.Error())
 
 		return
+	}
+
+	if mode := body.Boot.BootSourceOverrideMode; f.fault(FaultModeLosesBoot) && mode != nil && *mode == properties["BootSourceOverrideMode"] {
+		o.enabled = false
 	}
 
 	if body.Boot.BootSourceOverrideMode == nil && f.fault(FaultModeFallsBack) {

@@ -3,12 +3,13 @@ package bmcsim
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
+	crand "crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
 	"math/big"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -30,10 +31,11 @@ type faultyConn struct {
 
 	mu   sync.Mutex
 	seen map[[2]uint32]struct{}
+	rng  *rand.Rand
 }
 
 func newFaultyConn(conn *net.UDPConn, fs *faults, slowBy time.Duration) *faultyConn {
-	return &faultyConn{UDPConn: conn, faults: fs, slowBy: slowBy, seen: map[[2]uint32]struct{}{}}
+	return &faultyConn{UDPConn: conn, faults: fs, slowBy: slowBy, seen: map[[2]uint32]struct{}{}, rng: rand.New(rand.NewPCG(1, 2))}
 }
 
 func (c *faultyConn) ReadFrom(p []byte) (int, net.Addr, error) {
@@ -43,7 +45,7 @@ func (c *faultyConn) ReadFrom(p []byte) (int, net.Addr, error) {
 			return n, addr, err
 		}
 
-		if !c.faults.on(power.ProtocolIPMI, FaultSilent) && !c.repeated(p[:n]) && !c.ignored(p[:n]) {
+		if !c.faults.on(power.ProtocolIPMI, FaultSilent) && !c.lost() && !c.repeated(p[:n]) && !c.ignored(p[:n]) {
 			return n, addr, nil
 		}
 	}
@@ -54,11 +56,55 @@ func (c *faultyConn) WriteTo(p []byte, addr net.Addr) (int, error) {
 		time.Sleep(c.slowBy)
 	}
 
-	if c.faults.on(power.ProtocolIPMI, FaultSilent) {
+	if c.faults.on(power.ProtocolIPMI, FaultSilent) || c.lost() {
 		return len(p), nil
 	}
 
-	return c.UDPConn.WriteTo(p, addr)
+	if _, err := c.UDPConn.WriteTo(c.falsified(p), addr); err != nil {
+		return 0, err
+	}
+
+	return len(p), nil
+}
+
+// lost tells whether the fault "drop" swallows this datagram. Its losses are
+// the same in every run.
+func (c *faultyConn) lost() bool {
+	percent := c.faults.value(power.ProtocolIPMI, FaultDrop)
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	return c.rng.IntN(100) < percent
+}
+
+// falsified is an Open Session response (IPMI 2.0, table 13-10) as the faults
+// have it; every other datagram is left as it is.
+func (c *faultyConn) falsified(p []byte) []byte {
+	const (
+		header, typeAt, lengthAt, status, algorithm = 16, 5, 14, 17, 32
+		noResources, sha1, shortRefusal             = 0x01, 0x01, 2
+	)
+
+	if len(p) <= status || p[4] != byte(types.AuthTypeRMCPPlus) || p[typeAt]&0x3f != byte(types.PayloadTypeRmcpOpenSessionResponse) {
+		return p
+	}
+
+	p = append([]byte(nil), p...)
+
+	switch {
+	case c.faults.on(power.ProtocolIPMI, FaultSessionLimit):
+		p[status] = noResources
+	case c.faults.on(power.ProtocolIPMI, FaultWrongAlgorithm) && len(p) > algorithm:
+		p[algorithm] = sha1
+	}
+
+	if c.faults.on(power.ProtocolIPMI, FaultShortRefusal) && p[status] != 0 {
+		p = p[:header+shortRefusal]
+		binary.LittleEndian.PutUint16(p[lengthAt:], shortRefusal)
+	}
+
+	return p
 }
 
 // ignored tells whether the datagram is asked before a session and the fault
@@ -123,12 +169,12 @@ func (c *swallowingConn) Read(p []byte) (int, error) {
 
 // selfSigned makes the certificate that a controller has from its factory.
 func selfSigned(addr netip.Addr) (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
 
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	serial, err := crand.Int(crand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
 		return tls.Certificate{}, err
 	}
@@ -144,7 +190,7 @@ func selfSigned(addr netip.Addr) (tls.Certificate, error) {
 		IPAddresses:  []net.IP{addr.AsSlice()},
 	}
 
-	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
+	der, err := x509.CreateCertificate(crand.Reader, &template, &template, key.Public(), key)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
