@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tinkerbell/ipxedust/binary"
 )
@@ -145,6 +146,6 @@ func loaderFor(c client) string {
 // Some ROMs put a slash in front, some Windows-minded ones use backslashes, and
 // some send the padding (0xff, spaces) of the DHCP field as part of the name.
 func cleanName(name string) string {
-	name = strings.TrimRight(name, "\xff\x00 ")
+	name = strings.TrimRightFunc(name, func(r rune) bool { return r == 0 || r == ' ' || r == utf8.RuneError })
 	return strings.TrimLeft(strings.ReplaceAll(name, `\`, "/"), "/")
 }

@@ -63,7 +63,7 @@ func (a *Agent) provisionRequest(config machineConfig) *siderolink.ProvisionRequ
 // siderolinkEndpoint says where an API URL points: grpc:// is plain text,
 // https:// is TLS and has port 443 by default.
 func siderolinkEndpoint(api *url.URL) (address string, secure bool, err error) {
-	defaultPort := ""
+	var defaultPort string
 
 	switch api.Scheme {
 	case "grpc":
