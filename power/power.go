@@ -211,6 +211,13 @@ type Target struct {
 	// Where the controller tells its own, an act on another machine's is
 	// refused with ErrAmbiguous.
 	UUID string
+	// Pin is the certificate that Redfish must show, as Fingerprint writes it.
+	// Where it is set, no authority needs to vouch for the certificate, and
+	// Options.CheckCertificate is not asked.
+	Pin string
+	// RSAKeyExchange allows TLS 1.2 with RSA key exchange, which has no forward
+	// secrecy: some controllers have nothing else (H3C HDM).
+	RSAKeyExchange bool
 }
 
 // Label is how errors and logs name the target.

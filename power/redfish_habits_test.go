@@ -24,6 +24,25 @@ var habits = map[string][]string{
 	"A5 target None refused":           {bmcsim.FaultKeepsTarget},
 	"A6 mode needed":                   {bmcsim.FaultNeedsMode},
 	"A7 all in the settings":           {bmcsim.FaultSettingsAll, bmcsim.FaultNeedsETag},
+	"A8 only a complete override":      {bmcsim.FaultNeedsFullBoot},
+	"A10 settings that do not list it": {bmcsim.FaultSettingsHidden},
+	"A11 needless mode":                {bmcsim.FaultModeLosesBoot},
+	"A12 Enabled is there already":     {bmcsim.FaultSameEnabled},
+	"A14 once becomes continuous":      {bmcsim.FaultBecomesContinuous},
+	"B3 needless, it says":             {bmcsim.FaultAlready},
+	"B8 power on its way":              {bmcsim.FaultTransitional},
+	"B10 no If-Match on actions":       {bmcsim.FaultNoIfMatch, bmcsim.FaultWeakETag},
+	"B15 members end with a slash":     {bmcsim.FaultSlashMembers},
+	"C2 refusals break off":            {bmcsim.FaultBrokenRefusal},
+	"C3 sessions are elsewhere":        {bmcsim.FaultSessionsElsewhere},
+	"C5 login must not be basic":       {},
+	"C8 gzip ETag":                     {bmcsim.FaultGzipETag, bmcsim.FaultNeedsETag},
+	"C11 empty ETag":                   {bmcsim.FaultEmptyETag},
+	"C12 unquoted ETag":                {bmcsim.FaultUnquotedETag},
+	"C14 volatile ETag":                {bmcsim.FaultVolatileETag},
+	"C18 broken ETag":                  {bmcsim.FaultBrokenETag},
+	"C18 misfits":                      {bmcsim.FaultMisfits},
+	"C22 accepted without a Location":  {bmcsim.FaultAccepted},
 	"A9 settings of other things":      {bmcsim.FaultSettingsOther},
 	"A10 mode in the settings":         {bmcsim.FaultSettingsMode},
 	"B6 missing comma":                 {bmcsim.FaultMissingComma},
@@ -52,7 +71,7 @@ func TestRedfishHabits(t *testing.T) {
 			t.Parallel()
 
 			vendor := "Contoso"
-			if strings.HasPrefix(name, "A2") {
+			if strings.HasPrefix(name, "A2 ") {
 				vendor = "Supermicro"
 			}
 

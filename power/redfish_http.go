@@ -1,7 +1,9 @@
 package power
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -10,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -45,27 +48,59 @@ var errCertificate = errors.New("the certificate is not accepted")
 
 // tlsConfig verifies by itself, so that a pin can stand in for an authority.
 func tlsConfig(target Target, opts Options) *tls.Config {
-	return &tls.Config{
+	config := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
 		ServerName:         target.Address,
 		InsecureSkipVerify: true, // VerifyConnection decides
 		VerifyConnection: func(state tls.ConnectionState) error {
-			leaf, verified := state.PeerCertificates[0], verifyChain(state, target.Address)
-
-			switch {
-			case opts.CheckCertificate != nil:
-				verified = opts.CheckCertificate(target, leaf, verified)
-			case !opts.VerifyTLS:
-				verified = nil
-			}
-
-			if verified != nil {
-				return fmt.Errorf("%w: %w", errCertificate, verified)
+			if err := checkCertificate(target, opts, state); err != nil {
+				return fmt.Errorf("%w: %w", errCertificate, err)
 			}
 
 			return nil
 		},
 	}
+
+	if target.RSAKeyExchange {
+		config.CipherSuites = withRSAKeyExchange()
+	}
+
+	return config
+}
+
+func checkCertificate(target Target, opts Options, state tls.ConnectionState) error {
+	leaf := state.PeerCertificates[0]
+
+	switch {
+	case target.Pin != "" && !strings.EqualFold(target.Pin, Fingerprint(leaf)):
+		return fmt.Errorf("it is %s, pinned is %s", Fingerprint(leaf), target.Pin)
+	case target.Pin != "":
+		return nil
+	case opts.CheckCertificate != nil:
+		return opts.CheckCertificate(target, leaf, verifyChain(state, target.Address))
+	case opts.VerifyTLS:
+		return verifyChain(state, target.Address)
+	default:
+		return nil
+	}
+}
+
+// Fingerprint is what Target.Pin pins: "sha256:" and the SHA-256 of the whole
+// certificate (DER) in small hexadecimal digits.
+func Fingerprint(c *x509.Certificate) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(c.Raw)) }
+
+// withRSAKeyExchange are crypto/tls's own suites for TLS 1.2, and after them
+// those with RSA key exchange and AES.
+func withRSAKeyExchange() []uint16 {
+	var ids []uint16
+
+	for _, suite := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+		if strings.HasPrefix(suite.Name, "TLS_ECDHE_") && !suite.Insecure || strings.HasPrefix(suite.Name, "TLS_RSA_WITH_AES_") {
+			ids = append(ids, suite.ID)
+		}
+	}
+
+	return ids
 }
 
 // verifyChain is what crypto/tls does without InsecureSkipVerify.
@@ -90,8 +125,12 @@ type sameOrigin struct{ next http.RoundTripper }
 func (s sameOrigin) RoundTrip(req *http.Request) (*http.Response, error) {
 	for range maxRedirects {
 		resp, err := s.next.RoundTrip(req)
-		if err != nil || !redirects(resp) {
+		if err != nil {
 			return resp, err
+		}
+
+		if !redirects(resp) {
+			return salvaged(resp), nil
 		}
 
 		location, err := resp.Location()
@@ -107,6 +146,21 @@ func (s sameOrigin) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 
 	return nil, fmt.Errorf("more than %d redirects", maxRedirects)
+}
+
+// salvaged keeps what there is of a refusal whose body breaks off: its status
+// tells enough.
+func salvaged(resp *http.Response) *http.Response {
+	if resp.StatusCode < http.StatusBadRequest {
+		return resp
+	}
+
+	// Where it breaks off does not matter.
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	_ = resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+
+	return resp
 }
 
 func redirects(resp *http.Response) bool {

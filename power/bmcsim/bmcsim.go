@@ -46,6 +46,9 @@ type Config struct {
 	IPMIPort, RedfishPort int
 	// PlainHTTP speaks Redfish without TLS.
 	PlainHTTP bool
+	// RSAKeyExchange leaves TLS 1.2 with RSA key exchange as the only way in, as
+	// some controllers have it.
+	RSAKeyExchange bool
 	// Machine is what the chassis powers; nil is a machine that does nothing.
 	Machine Machine
 	// On is the power state at the start.

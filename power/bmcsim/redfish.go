@@ -27,7 +27,7 @@ type redfishFace struct {
 }
 
 func startRedfish(b *BMC) (*redfishFace, error) {
-	cert, err := selfSigned(b.addr)
+	config, err := tlsConfig(b.addr, b.cfg.RSAKeyExchange)
 	if err != nil {
 		return nil, err
 	}
@@ -44,8 +44,10 @@ func startRedfish(b *BMC) (*redfishFace, error) {
 		done:     make(chan struct{}),
 	}
 	face.server = &http.Server{
-		Handler:           face.observe(face.routes()),
-		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}},
+		Handler:   face.observe(face.routes()),
+		TLSConfig: config,
+		// HTTP/2 refuses the cipher suites that some controllers have alone.
+		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){},
 		ReadHeaderTimeout: time.Minute,
 		ErrorLog:          slog.NewLogLogger(b.cfg.Log.Handler(), slog.LevelDebug),
 	}
@@ -85,7 +87,7 @@ func (f *redfishFace) fault(name string) bool {
 // observe logs requests and delays answers.
 func (f *redfishFace) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f.owner.cfg.Log.Debug("redfish", "method", r.Method, "path", r.URL.Path)
+		f.owner.cfg.Log.Debug("redfish", "method", r.Method, "path", r.URL.Path, "encoding", r.Header.Get("Accept-Encoding"))
 
 		if f.fault(FaultSlow) && !pause(r.Context(), f.owner.cfg.SlowBy) {
 			return

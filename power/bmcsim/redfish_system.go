@@ -196,7 +196,7 @@ func (f *redfishFace) resetSystem(w http.ResponseWriter, r *http.Request) {
 	f.looks.Store(looks)
 
 	switch {
-	case f.fault(FaultAlready):
+	case f.fault(FaultAlready) && slices.Contains([]ActKind{ActOn, ActOff, ActSoft}, kind):
 		f.refuse(w, http.StatusBadRequest, "Base.1.18.GeneralError", "Host is already powered "+strings.ToLower(powerState(f.owner.State())))
 	case f.fault(FaultAccepted):
 		w.WriteHeader(http.StatusAccepted)

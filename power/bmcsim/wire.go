@@ -1,17 +1,9 @@
 package bmcsim
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	crand "crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/binary"
-	"math/big"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -165,35 +157,4 @@ func (c *swallowingConn) Read(p []byte) (int, error) {
 			return n, err
 		}
 	}
-}
-
-// selfSigned makes the certificate that a controller has from its factory.
-func selfSigned(addr netip.Addr) (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-
-	serial, err := crand.Int(crand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-
-	now := time.Now()
-	template := x509.Certificate{
-		SerialNumber: serial,
-		Subject:      pkix.Name{CommonName: "bmc-" + addr.String()},
-		NotBefore:    now.Add(-time.Hour),
-		NotAfter:     now.AddDate(10, 0, 0),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IPAddresses:  []net.IP{addr.AsSlice()},
-	}
-
-	der, err := x509.CreateCertificate(crand.Reader, &template, &template, key.Public(), key)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
