@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/siderolabs/omni/client/pkg/omni/resources/siderolink"
 	"github.com/siderolabs/talos/pkg/machinery/config/config"
 	"github.com/siderolabs/talos/pkg/machinery/config/configloader"
 	"github.com/siderolabs/talos/pkg/machinery/config/container"
@@ -19,7 +18,7 @@ import (
 // machineConfig serves what makes a booted Talos join this Omni as this
 // provider's machine. It holds the join token: it is neither logged nor kept.
 type machineConfig struct {
-	join  func() *siderolink.ProviderJoinConfig
+	join  func() (string, error)
 	ca    func() (string, error) // what machines must trust for agents' TLS; nil without it
 	extra string                 // further documents
 	log   *slog.Logger
@@ -43,12 +42,16 @@ func (m *machineConfig) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (m *machineConfig) document() (string, error) {
-	join := m.join()
-	if join == nil || join.TypedSpec().Value.GetConfig().GetConfig() == "" {
+	join, err := m.join()
+
+	switch {
+	case err != nil:
+		return "", err
+	case join == "":
 		return "", errors.New("the join config of this provider has not come from Omni yet")
 	}
 
-	documents := []string{join.TypedSpec().Value.Config.Config}
+	documents := []string{join}
 
 	if m.ca != nil {
 		roots, err := trustedRoots(m.ca)

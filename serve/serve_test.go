@@ -21,8 +21,6 @@ import (
 	"github.com/cosi-project/runtime/pkg/state/impl/inmem"
 	"github.com/cosi-project/runtime/pkg/state/impl/namespaced"
 	"github.com/google/go-cmp/cmp"
-	"github.com/siderolabs/omni/client/api/omni/specs"
-	"github.com/siderolabs/omni/client/pkg/omni/resources/siderolink"
 
 	"github.com/bmctl/bmctl/power"
 	"github.com/bmctl/bmctl/serve/localapi"
@@ -76,11 +74,8 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-func joinConfig(config string) func() *siderolink.ProviderJoinConfig {
-	r := siderolink.NewProviderJoinConfig("bare-metal")
-	r.TypedSpec().Value.Config = &specs.JoinConfig{Config: config}
-
-	return func() *siderolink.ProviderJoinConfig { return r }
+func joinConfig(config string) func() (string, error) {
+	return func() (string, error) { return config, nil }
 }
 
 // TestMachineConfig: the documents are put together, and the join token in them

@@ -14,6 +14,9 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/infra"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/siderolink"
+	join "github.com/siderolabs/omni/client/pkg/siderolink"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/bmctl/bmctl/serve/resources"
 )
@@ -62,7 +65,7 @@ func (k *Knowledge) kinds() (perMachine, single []resource.Resource) {
 			resources.NewWipeStatus(k.provider, ""), resources.NewRebootStatus(k.provider, ""),
 			resources.NewPowerOperation(k.provider, ""),
 		}, []resource.Resource{
-			siderolink.NewProviderJoinConfig(""), infra.NewProviderHealthStatus(""),
+			infra.NewProviderHealthStatus(""), siderolink.NewProviderJoinConfig(""), siderolink.NewConnectionParams(""),
 		}
 }
 
@@ -135,7 +138,17 @@ func (k *Knowledge) watchAll(ctx context.Context, st state.CoreState) error {
 // that kind and was not in it is forgotten.
 func (k *Knowledge) watchKind(ctx context.Context, st state.CoreState, kind resource.Resource, store func(resource.Resource, bool), listed func()) error {
 	events := make(chan []state.Event)
-	if err := st.WatchKindAggregated(ctx, kind.Metadata(), events, state.WithBootstrapContents(true)); err != nil {
+
+	err := st.WatchKindAggregated(ctx, kind.Metadata(), events, state.WithBootstrapContents(true))
+	if err != nil && unknownKind(kind, err) {
+		k.forgetMissing(kind, nil)
+		listed()
+		<-ctx.Done()
+
+		return ctx.Err()
+	}
+
+	if err != nil {
 		return fmt.Errorf("watch %s: %w", kind.Metadata().Type(), err)
 	}
 
@@ -168,6 +181,23 @@ func (k *Knowledge) watchKind(ctx context.Context, st state.CoreState, kind reso
 
 			k.Touch()
 		}
+	}
+}
+
+// unknownKind tells whether Omni is of an age that does not know the kind, of
+// those that came or went with a release: how machines join.
+func unknownKind(kind resource.Resource, err error) bool {
+	switch kind.Metadata().Type() {
+	case siderolink.ProviderJoinConfigType, siderolink.ConnectionParamsType:
+	default:
+		return false
+	}
+
+	switch status.Code(err) {
+	case codes.PermissionDenied, codes.InvalidArgument, codes.Unimplemented, codes.NotFound:
+		return !NotRegistered(err)
+	default:
+		return state.IsNotFoundError(err)
 	}
 }
 
@@ -251,7 +281,7 @@ func orNil[T any, R interface {
 // storeOne records a resource that exists once. Of those with ids, only the
 // provider's own is meant.
 func (k *Knowledge) storeOne(r resource.Resource, present bool) {
-	if r.Metadata().ID() != k.provider {
+	if id := r.Metadata().ID(); id != k.provider && id != siderolink.ConfigID {
 		return
 	}
 
@@ -400,11 +430,36 @@ func (k *Knowledge) IDs() []string {
 	return ids
 }
 
-// JoinConfig returns Omni's join configuration for our machines, or nil.
-func (k *Knowledge) JoinConfig() *siderolink.ProviderJoinConfig {
-	r, _ := k.one(siderolink.ProviderJoinConfigType).(*siderolink.ProviderJoinConfig)
+// JoinConfig returns the machine config documents that make a booted Talos join
+// this Omni as this provider's machine, or "" while they are not known. An Omni
+// that does not make them itself tells what they are made of.
+func (k *Knowledge) JoinConfig() (string, error) {
+	if r, ok := k.one(siderolink.ProviderJoinConfigType).(*siderolink.ProviderJoinConfig); ok {
+		return r.TypedSpec().Value.GetConfig().GetConfig(), nil
+	}
 
-	return r
+	r, ok := k.one(siderolink.ConnectionParamsType).(*siderolink.ConnectionParams)
+	if !ok || !k.Complete() {
+		return "", nil
+	}
+
+	params := r.TypedSpec().Value
+
+	options, err := join.NewJoinOptions(
+		join.WithMachineAPIURL(params.ApiEndpoint), join.WithJoinToken(params.JoinToken), join.WithGRPCTunnel(params.UseGrpcTunnel),
+		join.WithEventSinkPort(int(params.EventsPort)), join.WithLogServerPort(int(params.LogsPort)),
+		join.WithProvider(infra.NewProvider(k.provider)),
+	)
+	if err != nil {
+		return "", fmt.Errorf("make the join config from Omni's connection parameters: %w", err)
+	}
+
+	document, err := options.RenderJoinConfig()
+	if err != nil {
+		return "", fmt.Errorf("make the join config from Omni's connection parameters: %w", err)
+	}
+
+	return string(document), nil
 }
 
 func (k *Knowledge) health() *infra.ProviderHealthStatus {
