@@ -378,3 +378,64 @@ func TestFaultsWithValues(t *testing.T) {
 		}
 	}
 }
+
+// Every vendor's controllers, as they are known, are led through the whole of a
+// boot over the network, and tell what they are.
+func TestPersonalities(t *testing.T) {
+	t.Parallel()
+
+	for _, name := range bmcsim.Personalities() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			protocol := power.ProtocolAuto
+			if strings.HasPrefix(name, "ipmi-") {
+				protocol = power.ProtocolIPMI
+			}
+
+			sim, target := over(t, protocol, bmcsim.Config{Personality: name})
+			bmc := open(t, target)
+
+			want := power.Boot{Device: power.DevicePXE, Mode: power.ModeUEFI}
+			err := bmc.SetBoot(bmctest.Context(t), want)
+
+			switch {
+			case slices.Contains(sim.Faults(), bmcsim.FaultNoBoot):
+				bmctest.WantKind(t, err, target, power.ErrUnsupported)
+			case err != nil || sim.Boot() != want:
+				t.Errorf("%v: the override is %+v, want %+v", err, sim.Boot(), want)
+			}
+
+			bmctest.Do(t, bmc, power.On, power.Cycle)
+
+			if err := bmc.SetBoot(bmctest.Context(t), power.Boot{}); err != nil && !errors.Is(err, power.ErrUnsupported) {
+				t.Error(err)
+			}
+
+			bmctest.Do(t, bmc, power.Soft)
+
+			result, err := probe(within(t, 10*time.Second), target, false)
+			if err != nil || result.Vendor == "" || result.Model == "" || result.Power != power.StateOff {
+				t.Errorf("%v: %+v", err, result)
+			}
+
+			for _, act := range sim.Acts() {
+				if act.System != "" {
+					t.Errorf("another system was asked: %+v", act)
+				}
+			}
+
+			if got, err := bmc.(power.Inventory).Inventory(bmctest.Context(t)); err != nil || len(got.Parts) == 0 {
+				t.Errorf("%v: %+v", err, got)
+			}
+		})
+	}
+}
+
+func TestUnknownPersonality(t *testing.T) {
+	t.Parallel()
+
+	if _, err := bmcsim.Start(bmcsim.Config{Personality: "abacus"}); err == nil || !strings.Contains(err.Error(), "supermicro-x11") {
+		t.Errorf("%v", err)
+	}
+}

@@ -38,6 +38,8 @@ var habits = map[string][]string{
 	"C5 login must not be basic":       {},
 	"C8 gzip ETag":                     {bmcsim.FaultGzipETag, bmcsim.FaultNeedsETag},
 	"C11 empty ETag":                   {bmcsim.FaultEmptyETag},
+	"C11 empty ETag, one needed":       {bmcsim.FaultEmptyETag, bmcsim.FaultNeedsETag},
+	"C14 volatile ETag needed":         {bmcsim.FaultVolatileETag, bmcsim.FaultNeedsETag},
 	"C12 unquoted ETag":                {bmcsim.FaultUnquotedETag},
 	"C14 volatile ETag":                {bmcsim.FaultVolatileETag},
 	"C18 broken ETag":                  {bmcsim.FaultBrokenETag},

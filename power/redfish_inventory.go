@@ -172,20 +172,36 @@ func (d *redfish) light(ctx context.Context, on bool, length time.Duration) erro
 }
 
 // patchTagged writes with the ETag as it came, then as a strong one, then with
-// none: controllers that hand out weak ETags refuse them on the way back.
+// none: controllers that hand out weak ETags refuse them on the way back. One
+// that insists on a tag, and gave none, may take any.
 func (d *redfish) patchTagged(ctx context.Context, path, etag string, body map[string]any) error {
-	var err error
-	for _, tag := range etags(etag) {
-		var headers map[string]string
-		if tag != "" {
-			headers = map[string]string{"If-Match": tag}
-		}
+	var mismatch error
 
-		err = d.request(ctx, http.MethodPatch, path, headers, body, nil)
-		if httpStatus(err) != http.StatusPreconditionFailed {
+	for _, tag := range etags(etag) {
+		err := d.patchMatching(ctx, path, tag, body)
+
+		switch httpStatus(err) {
+		case http.StatusPreconditionFailed:
+			mismatch = err
+		case http.StatusPreconditionRequired:
+			if mismatch != nil {
+				return mismatch // the tag has changed meanwhile: to be read again
+			}
+
+			return d.patchMatching(ctx, path, "*", body)
+		default:
 			return err
 		}
 	}
 
-	return err
+	return mismatch
+}
+
+func (d *redfish) patchMatching(ctx context.Context, path, tag string, body map[string]any) error {
+	var headers map[string]string
+	if tag != "" {
+		headers = map[string]string{"If-Match": tag}
+	}
+
+	return d.request(ctx, http.MethodPatch, path, headers, body, nil)
 }

@@ -33,6 +33,8 @@ type Config struct {
 	// UUID is the SMBIOS UUID of the system behind the controller, in text
 	// form; made up when empty.
 	UUID string
+	// Personality is one of Personalities: vendor, model and faults at the start.
+	Personality string
 	// Vendor, Model and Serial are what both faces tell of the system. Empty:
 	// "bmctl", "simulated" and "SIM" with the end of the UUID.
 	Vendor, Model, Serial string
@@ -98,12 +100,23 @@ type BMC struct {
 
 // Start binds the sockets of the controller and serves on them until Close.
 func Start(cfg Config) (*BMC, error) {
+	habits, err := cfg.adopt()
+	if err != nil {
+		return nil, err
+	}
+
 	id, err := identity(&cfg)
 	if err != nil {
 		return nil, err
 	}
 
 	fs := newFaults()
+	for _, name := range habits {
+		if err := fs.set(name, true); err != nil {
+			return nil, err
+		}
+	}
+
 	b := &BMC{
 		cfg:     cfg,
 		uuid:    id,

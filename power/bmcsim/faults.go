@@ -156,7 +156,7 @@ const (
 	FaultEmptyETag = "empty-etag"
 	// FaultUnquotedETag: If-Match is understood without quotes only (C12).
 	FaultUnquotedETag = "unquoted-etag"
-	// FaultVolatileETag: the ETag changes between a GET and every other PATCH (C14, Lenovo).
+	// FaultVolatileETag: the ETag changes between a GET and every third PATCH (C14, Lenovo).
 	FaultVolatileETag = "volatile-etag"
 	// FaultBrokenETag: ETags are no ETags (C18, Cisco).
 	FaultBrokenETag = "broken-etag"

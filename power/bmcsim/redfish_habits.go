@@ -65,7 +65,7 @@ func (f *redfishFace) precondition(r *http.Request) int {
 	switch {
 	case match == "" && f.fault(FaultNeedsETag):
 		return http.StatusPreconditionRequired
-	case f.fault(FaultVolatileETag) && f.etag.every(2):
+	case f.fault(FaultVolatileETag) && f.etag.every(3):
 		f.etag.changed()
 
 		return http.StatusPreconditionFailed
