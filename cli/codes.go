@@ -19,6 +19,7 @@ const (
 	codeServeDenied     code = "serve_permission"
 	codeServeFailed     code = "serve_failed"
 	codeWouldDisrupt    code = "would_disrupt"
+	codePXEFailed       code = "pxe_failed"
 	codeOmniAuth        code = "omni_auth"
 	codeOmniUnreachable code = "omni_unreachable"
 	codeOmniFailed      code = "omni_failed"
@@ -81,6 +82,7 @@ func codes() map[code]kindOf {
 		codeServeDenied:     {exit: exitAuth},
 		codeServeFailed:     {exit: exitError},
 		codeWouldDisrupt:    {exit: exitTestFailed},
+		codePXEFailed:       {exit: exitTestFailed},
 		codeOmniAuth:        {exit: exitAuth},
 		codeOmniUnreachable: {exit: exitUnreachable, retryable: true},
 		codeOmniFailed:      {exit: exitError, retryable: true},

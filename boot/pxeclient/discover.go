@@ -29,6 +29,7 @@ func (b *boot) discover(ctx context.Context, id identity) (Offer, error) {
 	}
 	for n := range offers {
 		offers[n].Won = found && offers[n].same(won)
+		offers[n].Verdict = offers[n].verdict(won, found)
 	}
 	b.result.Offers = append(b.result.Offers, offers...)
 	s.Offers, s.File, s.Bytes = offers, won.File, -1

@@ -44,6 +44,8 @@ type Offer struct {
 	// takes it.
 	After time.Duration
 	Won   bool
+	// Verdict says in words what the firmware makes of the offer beside the others.
+	Verdict string
 
 	menuServer netip.Addr // of the first item
 	cure       string     // what makes a useless offer useful
@@ -125,11 +127,11 @@ func kindOf(fw Firmware, packet *dhcpv4.DHCPv4) (OfferKind, string) {
 	case fw == UEFIHTTP || !strings.HasPrefix(class, "PXEClient"):
 		return plain(proxy, class)
 	case fw == IPXE && bootFile(packet) != "" && bootServer(packet).IsValid():
-		return pick(proxy, ProxyPXE10, DHCPPXE10), "server and file name are in the offer: iPXE asks no further"
+		return pick(proxy, ProxyPXE10, DHCPPXE10), "file and server are in the offer"
 	case fw != IPXE && hasPXE10(packet):
-		return pick(proxy, ProxyPXE10, DHCPPXE10), "option 43 has boot server settings: used directly"
+		return pick(proxy, ProxyPXE10, DHCPPXE10), "option 43 makes it one phase"
 	default:
-		return pick(proxy, ProxyBINL, DHCPBINL), "PXEClient without boot server settings: the file is asked for on port 4011"
+		return pick(proxy, ProxyBINL, DHCPBINL), "two phases, the file is asked for on port 4011"
 	}
 }
 
@@ -221,6 +223,35 @@ func choose(offers []Offer, leased bool) (Offer, bool) {
 		}
 	}
 	return Offer{}, false
+}
+
+// verdict is what becomes of an offer where another one won, if one did.
+func (o Offer) verdict(won Offer, found bool) string {
+	switch {
+	case o.Kind == Useless:
+		return "not accepted: " + o.Why
+	case o.Won:
+		return fmt.Sprintf("wins as %s: %s", o.Kind, o.Why)
+	case o.Kind == DHCPOnly:
+		return "gives an address"
+	case !found:
+		return fmt.Sprintf("not enough as %s: %s", o.Kind, o.lack())
+	case o.Kind == won.Kind:
+		return fmt.Sprintf("loses: another %s was first or complete", o.Kind)
+	default:
+		return fmt.Sprintf("loses as %s: %s is preferred", o.Kind, won.Kind)
+	}
+}
+
+func (o Offer) lack() string {
+	switch {
+	case o.File == "" && !o.twoPhase():
+		return "it names no file"
+	case !o.Server.IsValid():
+		return "it names no server"
+	default:
+		return "nobody offers an address"
+	}
 }
 
 // describe lists offers for an error or a step, one per server.
