@@ -20,6 +20,7 @@ const (
 	codeServeFailed     code = "serve_failed"
 	codeWouldDisrupt    code = "would_disrupt"
 	codePXEFailed       code = "pxe_failed"
+	codeNotMet          code = "not_met"
 	codeOmniAuth        code = "omni_auth"
 	codeOmniUnreachable code = "omni_unreachable"
 	codeOmniFailed      code = "omni_failed"
@@ -83,6 +84,7 @@ func codes() map[code]kindOf {
 		codeServeFailed:     {exit: exitError},
 		codeWouldDisrupt:    {exit: exitTestFailed},
 		codePXEFailed:       {exit: exitTestFailed},
+		codeNotMet:          {exit: exitTestFailed},
 		codeOmniAuth:        {exit: exitAuth},
 		codeOmniUnreachable: {exit: exitUnreachable, retryable: true},
 		codeOmniFailed:      {exit: exitError, retryable: true},

@@ -69,6 +69,7 @@ func knownErrors() []kindOfError {
 		{localapi.ErrNotFound, codeNoMatch, "bmctl machines"},
 		{localapi.ErrRefused, codeRefused, ""},
 		{localapi.ErrInvalid, codeUsage, ""},
+		{localapi.ErrInCluster, codeRefused, ""},
 		{power.ErrUnreachable, codeBMCUnreachable, ""},
 		{power.ErrAuth, codeBMCAuth, ""},
 		{power.ErrBusy, codeBMCBusy, ""},

@@ -29,10 +29,14 @@ those are asked about before anything is done to them.
 	}
 
 	group(cmd)
-	cmd.AddCommand(a.powerStatusCommand())
+	cmd.AddCommand(a.powerStatusCommand(), a.powerIdentifyCommand())
 
 	for _, act := range powerActList() {
 		cmd.AddCommand(a.powerActCommand(act))
+	}
+
+	for _, question := range powerQuestions() {
+		cmd.AddCommand(a.powerReadCommand(question))
 	}
 
 	return cmd

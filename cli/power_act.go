@@ -59,7 +59,10 @@ func (a *app) powerAct(ctx context.Context, args []string, run powerRun) error {
 	run.turns = &turns{gap: run.f.stagger}
 	outcomes := make([]actOutcome, len(chosen))
 
-	for r := range power.Each(ctx, a.dialer(), run.f.targets.parallel, powerTargets(chosen), run.on) {
+	opener := a.opener(chosen, run.meant(chosen, uses))
+	defer opener.client.Close()
+
+	for r := range power.Each(ctx, opener, run.f.targets.parallel, powerTargets(chosen), run.on) {
 		outcomes[r.Index] = r.Value
 		outcomes[r.Index].finish(r.Err)
 		run.tell(chosen, uses, r.Index, outcomes[r.Index])
@@ -70,6 +73,17 @@ func (a *app) powerAct(ctx context.Context, args []string, run powerRun) error {
 
 // touches tells whether machines of a cluster would notice.
 func (run powerRun) touches() bool { return !run.f.dryRun && (!run.kind.harmless || run.boot != nil) }
+
+// meant are the machines that may be touched though they are in a cluster: a
+// person was asked, or said that nobody is to be.
+func (run powerRun) meant(chosen []chosenBMC, uses []use) map[string]bool {
+	meant := map[string]bool{}
+	for i, bmc := range chosen {
+		meant[bmc.UUID] = uses[i].inUse || run.f.yes
+	}
+
+	return meant
+}
 
 // finish files an error. Of what was cut off in the middle it is not known what
 // became of it; what had not begun then has not happened.
@@ -147,6 +161,9 @@ func look(ctx context.Context, bmc power.BMC, within time.Duration) (power.State
 // the machine's.
 func (run powerRun) do(ctx context.Context, bmc power.BMC, o *actOutcome) error {
 	needless := run.needless(o.state)
+	if _, old := bmc.(*servedBMC); old {
+		needless = false // serve looks itself; what it read last may be old
+	}
 
 	if !needless {
 		if err := run.turns.wait(ctx); err != nil {

@@ -80,7 +80,10 @@ func (a *app) powerStatus(ctx context.Context, args []string, f statusFlags) err
 	readings := make([]reading, len(chosen))
 	errs := make([]error, len(chosen))
 
-	for r := range power.Each(ctx, a.dialer(), f.targets.parallel, powerTargets(chosen), f.read) {
+	opener := a.opener(chosen, nil)
+	defer opener.client.Close()
+
+	for r := range power.Each(ctx, opener, f.targets.parallel, powerTargets(chosen), f.read) {
 		readings[r.Index] = r.Value
 		readings[r.Index].err = r.Err
 		errs[r.Index] = blamed(chosen[r.Index], r.Err)
@@ -172,6 +175,9 @@ func (a *app) watchPower(ctx context.Context, chosen []chosenBMC, f statusFlags)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
+	opener := a.opener(chosen, nil)
+	defer opener.client.Close()
+
 	readings := make(chan seen)
 	targets := powerTargets(chosen)
 	index := make(map[power.Target]int, len(targets))
@@ -184,7 +190,7 @@ func (a *app) watchPower(ctx context.Context, chosen []chosenBMC, f statusFlags)
 		defer close(readings)
 
 		// Every BMC has its own place: a silent one must not keep others from theirs.
-		for range power.Each(ctx, a.dialer(), len(targets), targets, func(ctx context.Context, bmc power.BMC, target power.Target) (struct{}, error) {
+		for range power.Each(ctx, opener, len(targets), targets, func(ctx context.Context, bmc power.BMC, target power.Target) (struct{}, error) {
 			f.follow(ctx, bmc, func(r reading) { readings <- seen{index[target], r} })
 
 			return struct{}{}, nil

@@ -69,6 +69,8 @@ type chosenBMC struct {
 	// hearsay is an address that came from the machine's agent, which anybody may
 	// be: no password of the configuration goes there.
 	hearsay bool
+	// served: only serve has its login, and acts for us.
+	served bool
 }
 
 // fleetView is what serve tells of the machines. It is asked once, and only
@@ -109,6 +111,10 @@ func (a *app) chooseBMCs(args []string, f targetFlags, fleet fleetView) ([]chose
 		}
 
 		key := fmt.Sprint(bmc.Address, bmc.Port, bmc.RedfishPort)
+		if bmc.Address == "" {
+			key = bmc.UUID
+		}
+
 		if !known[key] {
 			known[key] = true
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,7 +32,7 @@ func (a *app) logIn(ctx context.Context, chosen []chosenBMC, flags loginFlags) e
 			return err
 		}
 
-		if chosen[i].Password.IsZero() {
+		if chosen[i].Password.IsZero() && !chosen[i].served {
 			missing = append(missing, i)
 		}
 	}
@@ -53,8 +54,14 @@ func (l *logins) fill(ctx context.Context, bmc *chosenBMC) error {
 	name, entry := l.entry(*bmc)
 
 	bmc.Username = cmp.Or(l.flags.username, entry.Username)
-	if bmc.Username == "" {
-		return l.nobody(*bmc, name)
+
+	switch {
+	case bmc.hearsay && (bmc.Username == "" || bmc.Address == ""):
+		bmc.served = true
+
+		return nil
+	case bmc.Username == "":
+		return nobody(*bmc, name)
 	}
 
 	given, err := l.once(l.givenKey(*bmc), func() (power.Secret, error) { return l.a.givenPassword(ctx, l.flags, bmc.Address) })
@@ -74,17 +81,30 @@ func (l *logins) fill(ctx context.Context, bmc *chosenBMC) error {
 	return err
 }
 
-func (l *logins) nobody(bmc chosenBMC, entry string) error {
+func nobody(bmc chosenBMC, entry string) error {
 	f := failf(codeUsage, "give --username, or credentials in the configuration: bmctl config path",
 		"%s: the configuration has no credentials %q, and no --username is given", bmc.Name, entry)
-	if bmc.hearsay {
-		f = failf(codeUsage, "put the machine in the inventory with its BMC and credentials (bmctl config path), or give --username",
-			"%s: only serve has the login of its BMC, and does not lend it", bmc.Name)
-	}
-
-	f.target = bmc.Name
+	f.target, f.err = bmc.Name, errNobody
 
 	return f
+}
+
+// errNobody: it is not known whom to log in as.
+var errNobody = errors.New("no credentials")
+
+// direct refuses BMCs that only serve can speak to, for what serve does not do.
+func direct(chosen []chosenBMC) error {
+	for _, bmc := range chosen {
+		if bmc.served {
+			f := failf(codeUsage, "put the machine in the inventory with its BMC and credentials (bmctl config path), or give --username",
+				"%s: only serve has the login of its BMC, and switches its power alone", bmc.Name)
+			f.target = bmc.Name
+
+			return f
+		}
+	}
+
+	return nil
 }
 
 func hasHost(word string) bool { return strings.Contains(word, "%h") }

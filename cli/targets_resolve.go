@@ -157,10 +157,7 @@ func (r resolver) ofSeen(m localapi.Machine) (chosenBMC, error) {
 	}
 
 	if m.BMC.Address == "" {
-		f := failf(codeNoMatch, "bmctl machines get "+m.ID, "%s is not in the inventory, and serve does not know its BMC yet", m.Name)
-		f.target = m.ID
-
-		return chosenBMC{}, f
+		return chosenBMC{Target: power.Target{Name: m.Name, UUID: strings.ToLower(m.ID)}, hearsay: true}, nil
 	}
 
 	bmc, err := r.ofAddress(m.Name, m.BMC.Address, r.port)
