@@ -171,6 +171,7 @@ func (f *redfishFace) nic(n int, id string) func(*http.Request) any {
 			"@odata.type": "#EthernetInterface.v1_9_0.EthernetInterface",
 			"Id":          id,
 			"Name":        id,
+			"Status":      object{"State": "Enabled", "Health": "OK"},
 			"MACAddress":  strings.ToUpper(net.HardwareAddr(mac[:]).String()),
 		}
 
@@ -277,7 +278,7 @@ func (f *redfishFace) kind(kind power.SensorKind, name string, more object) []ob
 		}
 
 		reading, status := f.status(p)
-		item := object{"Name": p.name, name: reading, "Status": status}
+		item := object{"MemberId": strconv.Itoa(len(list)), "Name": p.name, name: reading, "Status": status}
 
 		for k, v := range more {
 			item[k] = v
@@ -309,7 +310,7 @@ func (f *redfishFace) power(*http.Request) any {
 		"PowerControl": f.kind(power.SensorPower, "PowerConsumedWatts", nil),
 		"Voltages":     f.kind(power.SensorVoltage, "ReadingVolts", nil),
 		"PowerSupplies": []object{{
-			"Name": "PSU1", "Manufacturer": "Contoso Power", "Model": "PS-800",
+			"MemberId": "0", "Name": "PSU1", "Manufacturer": "Contoso Power", "Model": "PS-800",
 			"PartNumber": "PS-800-2", "SerialNumber": "PS" + f.owner.cfg.Serial,
 		}},
 	}
