@@ -213,7 +213,7 @@ func (a *app) labShow(ctx context.Context, l *lab.Lab, variables []lab.Variable)
 	}
 
 	a.global.socket = l.SocketPath()
-	a.followLab(ctx)
+	a.followLab(ctx, len(l.Machines()))
 
 	return nil // the interrupt is how a lab ends
 }
@@ -247,7 +247,7 @@ func labBanner(l *lab.Lab, variables []lab.Variable) string {
 }
 
 // followLab notes each machine's status as it changes, and when all are ready.
-func (a *app) followLab(ctx context.Context) {
+func (a *app) followLab(ctx context.Context, machines int) {
 	client := a.serveClient()
 	defer client.Close()
 
@@ -272,7 +272,7 @@ func (a *app) followLab(ctx context.Context) {
 			}
 		}
 
-		if ready > 0 && ready == len(list.Items) && !told {
+		if ready == machines && !told {
 			told = true
 			a.note("%6.1fs  all %d machines are ready", time.Since(start).Seconds(), ready)
 		}
