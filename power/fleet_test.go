@@ -1,0 +1,98 @@
+package power_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/bmctl/bmctl/power"
+	"github.com/bmctl/bmctl/power/bmcsim"
+	"github.com/bmctl/bmctl/power/bmctest"
+)
+
+// fleet starts so many IPMI controllers.
+func fleet(t testing.TB, n int) ([]*bmcsim.BMC, []power.Target) {
+	t.Helper()
+
+	sims := make([]*bmcsim.BMC, n)
+	targets := make([]power.Target, n)
+
+	for i := range n {
+		sim, err := bmcsim.Start(bmcsim.Config{
+			Users: map[string]string{bmctest.User: bmctest.Password}, RedfishPort: bmcsim.PortOff, On: i%2 == 0,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		t.Cleanup(func() { sim.Close() })
+
+		sims[i] = sim
+		targets[i] = power.Target{
+			Address: sim.Addr().String(), Port: sim.IPMIPort(), Protocol: power.ProtocolIPMI,
+			Username: bmctest.User, Password: power.NewSecret(bmctest.Password),
+		}
+	}
+
+	return sims, targets
+}
+
+// poll asks all for their state, so many at a time, and gives how long each
+// call took; those that failed are left out.
+func poll(t *testing.T, targets []power.Target, parallel int, timeout time.Duration) (took []time.Duration, failed int) {
+	t.Helper()
+
+	ask := func(ctx context.Context, bmc power.BMC, _ power.Target) (time.Duration, error) {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+
+		since := time.Now()
+		_, err := bmc.State(ctx)
+
+		return time.Since(since), err
+	}
+
+	for r := range power.Each(t.Context(), power.NewDialer(power.Options{}), parallel, targets, ask) {
+		if r.Err != nil {
+			failed++
+		} else {
+			took = append(took, r.Value)
+		}
+	}
+
+	slices.Sort(took)
+
+	return took, failed
+}
+
+// A hundred silent controllers among a thousand: the others do not notice. The
+// silent ones take their whole time; had the others to wait for one of them, it
+// would show in their slowest hundredth.
+func TestSilentAmongAThousand(t *testing.T) {
+	const controllers, silent, timeout = 1000, 100, 4 * time.Second
+
+	sims, targets := fleet(t, controllers)
+
+	before, failed := poll(t, targets, controllers, 30*time.Second)
+	if failed != 0 {
+		t.Fatalf("%d of %d failed while all answered", failed, controllers)
+	}
+
+	for i := range silent {
+		setFault(t, sims[i*controllers/silent], bmcsim.FaultSilent, true)
+	}
+
+	after, failed := poll(t, targets, controllers, timeout)
+	if failed != silent || len(after) != controllers-silent {
+		t.Fatalf("%d failed, %d answered; want %d and %d", failed, len(after), silent, controllers-silent)
+	}
+
+	p99 := func(took []time.Duration) time.Duration { return took[len(took)*99/100] }
+	t.Logf("p99 of the others: %s before, %s beside %d silent ones", p99(before), p99(after), silent)
+
+	// Twice is what a loaded machine does by itself; waiting would be the timeout.
+	if p99(after) > 2*p99(before)+timeout/4 {
+		t.Errorf("p99 %s has become %s", p99(before), p99(after))
+	}
+}
