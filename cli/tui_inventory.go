@@ -19,11 +19,12 @@ type tuiInventory struct {
 	ctx     context.Context //nolint:containedctx // of the background readings
 	cancel  context.CancelFunc
 	dialer  *power.Dialer
+	slots   chan struct{} // one for each host that is read now
 	changes chan tui.Event
-	begin   sync.Once
 	polling sync.WaitGroup
 
 	mu       sync.Mutex
+	wanted   map[string]time.Time // when somebody last looked at the host
 	readings map[string]tuiReading
 	targets  map[string]power.Target
 }
@@ -43,13 +44,16 @@ const (
 	inventoryInterval = 5 * time.Second
 	inventoryTimeout  = 5 * time.Second
 	inventoryAct      = 2 * time.Minute
+	inventoryForgets  = time.Minute
+	changesKept       = 64 // that nobody has asked for; the next are dropped, and seen in the snapshot
 )
 
 func newInventory(ctx context.Context, a *app) *tuiInventory {
 	ctx, cancel := context.WithCancel(ctx)
 
 	return &tuiInventory{
-		a: a, ctx: ctx, cancel: cancel, changes: make(chan tui.Event), readings: map[string]tuiReading{}, targets: map[string]power.Target{},
+		a: a, ctx: ctx, cancel: cancel, changes: make(chan tui.Event, changesKept), wanted: map[string]time.Time{}, slots: make(chan struct{}, inventoryParallel),
+		readings: map[string]tuiReading{}, targets: map[string]power.Target{},
 		dialer: power.NewDialer(power.Options{CheckCertificate: a.checkPin}),
 	}
 }
@@ -59,34 +63,53 @@ func (v *tuiInventory) close() {
 	v.polling.Wait()
 }
 
-// poll begins to read every host's power, once per interval; each host on its
-// own, so that a silent one delays no other.
-func (v *tuiInventory) poll() {
-	v.begin.Do(func() {
-		slots := make(chan struct{}, inventoryParallel)
+// look returns what is known of the host's power, and has it read in the
+// background for as long as somebody looks: each host on its own, so that a
+// silent one delays no other.
+func (v *tuiInventory) look(name string) tuiReading {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 
-		for _, name := range v.a.file.HostNames() {
-			v.polling.Go(func() { v.pollHost(slots, name) })
-		}
-	})
+	if _, polled := v.wanted[name]; !polled && v.ctx.Err() == nil {
+		v.polling.Go(func() { v.poll(name) })
+	}
+
+	v.wanted[name] = time.Now()
+
+	return v.readings[name]
 }
 
-func (v *tuiInventory) pollHost(slots chan struct{}, name string) {
-	for v.ctx.Err() == nil {
+// poll reads the host once per interval until nobody has looked for a while.
+func (v *tuiInventory) poll(name string) {
+	for v.stillWanted(name) {
 		select {
-		case slots <- struct{}{}:
+		case v.slots <- struct{}{}:
 		case <-v.ctx.Done():
 			return
 		}
 
 		v.read(name)
-		<-slots
+		<-v.slots
 
 		select {
 		case <-time.After(inventoryInterval):
 		case <-v.ctx.Done():
+			return
 		}
 	}
+}
+
+func (v *tuiInventory) stillWanted(name string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+
+	if time.Since(v.wanted[name]) < inventoryForgets {
+		return true
+	}
+
+	delete(v.wanted, name)
+
+	return false
 }
 
 // read asks one host for its power and tells of a change.
@@ -129,8 +152,7 @@ func (v *tuiInventory) read(name string) {
 func (v *tuiInventory) tell(event tui.Event) {
 	select {
 	case v.changes <- event:
-	case <-v.ctx.Done():
-	case <-time.After(inventoryInterval): // nobody listens: serve is back
+	default:
 	}
 }
 
@@ -183,18 +205,13 @@ func (a *app) hostID(name string) string {
 
 // inventorySnapshot is what is known without serve.
 func (s *tuiSource) inventorySnapshot(notice string) tui.Snapshot {
-	s.inventory.poll()
-
 	snapshot := tui.Snapshot{Health: tui.Health{Source: sourceInventory, Notice: notice}, Cannot: s.cannot()}
 	for _, verb := range []tui.Verb{tui.Accept, tui.Reject, tui.Cordon, tui.Uncordon} {
 		snapshot.Cannot[verb] = "needs bmctl serve, which tells what the machine is"
 	}
 
-	s.inventory.mu.Lock()
-	defer s.inventory.mu.Unlock()
-
 	for _, name := range s.a.file.HostNames() {
-		host, r := s.a.file.Hosts[name], s.inventory.readings[name]
+		host, r := s.a.file.Hosts[name], s.inventory.look(name)
 		row := tui.Row{
 			ID: s.a.hostID(name), Name: name, Power: r.state.String(), PowerAt: r.at, Labels: host.Labels, LastEvent: r.lastEvent, LastEventAt: r.changed,
 			BMC: tui.BMC{Protocol: host.Protocol, Address: host.Address, Latency: r.latency},

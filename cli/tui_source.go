@@ -101,8 +101,12 @@ func (s *tuiSource) serveSnapshot(ctx context.Context, list localapi.MachineList
 
 	for _, m := range list.Items {
 		row := viewRow(m)
-		if s.host(m) == "" {
+
+		switch host := s.host(m); {
+		case host == "":
 			row.Cannot = outside
+		case m.BMC.Address == "": // serve may not ask its BMC before it is accepted
+			s.fromInventory(&row, host)
 		}
 
 		snapshot.Rows = append(snapshot.Rows, row)
@@ -111,6 +115,17 @@ func (s *tuiSource) serveSnapshot(ctx context.Context, list localapi.MachineList
 	snapshot.Rows = append(snapshot.Rows, s.newcomers(list.Items, time.Now())...)
 
 	return snapshot, nil
+}
+
+// fromInventory fills in the power that serve does not know.
+func (s *tuiSource) fromInventory(row *tui.Row, host string) {
+	r := s.inventory.look(host)
+	if r.err != nil || r.at.IsZero() {
+		return
+	}
+
+	row.Power, row.PowerAt = r.state.String(), r.at
+	row.BMC = tui.BMC{Protocol: s.a.file.Hosts[host].Protocol, Address: s.a.file.Hosts[host].Address, Latency: r.latency}
 }
 
 // newcomerLasts is how long a machine is shown that was heard, and that Omni does
@@ -275,8 +290,37 @@ func (s *tuiSource) Events(ctx context.Context) iter.Seq2[tui.Event, error] {
 	}
 }
 
-// serveEvents returns nil when the reader wants no more.
+// serveEvents yields serve's events and the changes of the inventory's power. It
+// returns nil when the reader wants no more.
 func (s *tuiSource) serveEvents(ctx context.Context, yield func(tui.Event, error) bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	events := make(chan localapi.Event)
+	ended := make(chan error, 1)
+
+	go func() { ended <- s.listen(ctx, events) }()
+
+	for {
+		var event tui.Event
+
+		select {
+		case err := <-ended:
+			return err
+		case event = <-s.inventory.changes:
+		case e := <-events:
+			event = tui.Event{At: e.At, MachineID: e.MachineID, MAC: e.MAC, Type: e.Type, Text: e.Text, Reason: e.Reason}
+		}
+
+		if !yield(event, nil) {
+			return nil
+		}
+	}
+}
+
+// listen passes serve's events on, from where it stopped the last time. The end
+// of ctx is no error.
+func (s *tuiSource) listen(ctx context.Context, events chan<- localapi.Event) error {
 	s.mu.Lock()
 	since := s.since
 	s.mu.Unlock()
@@ -290,8 +334,9 @@ func (s *tuiSource) serveEvents(ctx context.Context, yield func(tui.Event, error
 		s.since, s.last[event.MachineID] = event.Seq, event
 		s.mu.Unlock()
 
-		view := tui.Event{At: event.At, MachineID: event.MachineID, MAC: event.MAC, Type: event.Type, Text: event.Text, Reason: event.Reason}
-		if !yield(view, nil) {
+		select {
+		case events <- event:
+		case <-ctx.Done():
 			return nil
 		}
 	}

@@ -113,12 +113,20 @@ func (m Model) onResult(msg resultMsg) (Model, tea.Cmd) {
 		r, text = bad, strings.TrimSpace(text+" "+msg.result.Err.Error())
 	}
 
+	if msg.result.ID != "" || failed {
+		text = oneLine(text)
+	}
+
 	if msg.result.ID != "" {
 		text = m.nameOf(msg.result.ID) + "  " + text
 	}
 
-	m.record(r, oneLine(text))
-	m.say(r, oneLine(text))
+	m.record(r, strings.ReplaceAll(text, "\t", "    ")) // a command's columns stay
+
+	if msg.result.ID != "" || failed || msg.job == 0 {
+		m.say(r, oneLine(text)) // the others are in the log, which is open
+	}
+
 	m.jobs = slices.Clone(m.jobs)
 
 	for i := range m.jobs {

@@ -274,7 +274,7 @@ func keyMsg(name string) tea.KeyMsg {
 		return tea.KeyMsg{Type: kind}
 	}
 
-	return tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(name)}
+	return tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(name), Paste: len([]rune(name)) > 1}
 }
 
 // typed is a text as single keys.

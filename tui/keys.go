@@ -45,7 +45,7 @@ func newKeyMap() keyMap {
 		Open:     bind("enter", "details", "enter"),
 		NextPane: bind("tab", "next pane", "tab"),
 		Pane:     bind("1-5", "pane", "1", "2", "3", "4", "5"),
-		Back:     bind("esc", "back", "esc"),
+		Back:     bind("esc", "back", "esc", "alt+esc"),
 
 		Power:  bind("p", "power", "p"),
 		Boot:   bind("b", "boot", "b"),
@@ -64,7 +64,7 @@ func newKeyMap() keyMap {
 		Interrupt: bind("ctrl-c", "quit", "ctrl+c"),
 
 		Yes:        bind("y", "do it", "y"),
-		Cancel:     bind("esc", "cancel", "esc", "q"),
+		Cancel:     bind("esc", "cancel", "esc", "alt+esc", "q"),
 		Gentle:     bind("s", "soft shutdown instead", "s"),
 		Confirm:    bind("enter", "press the button in focus", "enter"),
 		OtherFocus: bind("tab", "other button", "tab", "left", "right", "h", "l", "shift+tab"),

@@ -171,7 +171,7 @@ func (m Model) update(msg tea.Msg) (Model, tea.Cmd) {
 
 		return m, nil
 	case tea.KeyMsg:
-		return m.onKey(msg)
+		return m.onKeys(msg)
 	case tea.MouseMsg:
 		return m.onMouse(msg)
 	case clickedMsg:
@@ -196,6 +196,45 @@ func (m Model) update(msg tea.Msg) (Model, tea.Cmd) {
 		return m.onDone(msg).ask()
 	default:
 		return m, nil
+	}
+}
+
+// onKeys takes keys apart that came together, as they do on a slow line. What is
+// pasted is text: it goes where text is typed, and does nothing elsewhere.
+func (m Model) onKeys(msg tea.KeyMsg) (Model, tea.Cmd) {
+	if msg.Paste {
+		if !m.typing() {
+			return m, nil
+		}
+
+		return m.modal.key(m, msg)
+	}
+
+	if msg.Type != tea.KeyRunes || len(msg.Runes) < 2 || msg.Alt {
+		return m.onKey(msg)
+	}
+
+	var cmds []tea.Cmd
+
+	for _, r := range msg.Runes {
+		next, cmd := m.onKey(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune{r}})
+		next.settle()
+
+		m, cmds = next, append(cmds, cmd)
+	}
+
+	return m, tea.Batch(cmds...)
+}
+
+// typing tells whether text is being typed.
+func (m *Model) typing() bool {
+	switch modal := m.modal.(type) {
+	case prompt:
+		return true
+	case confirmation:
+		return modal.wanted != ""
+	default:
+		return false
 	}
 }
 

@@ -61,6 +61,8 @@ func ends(t *testing.T, program *teatest.TestModel) Model {
 func TestProgramShowsFiltersAndLeaves(t *testing.T) {
 	program := begin(t, &site{snapshot: fleet(), events: bootEvents()}, Options{})
 	sees(t, program, "42 machines", "r1n02")
+	types(program, "j", "j")
+	sees(t, program, "Boot attempt #2")
 	types(program, append(append([]string{"/"}, typed("power=off")...), "enter")...)
 	sees(t, program, "3 of 42 shown")
 

@@ -150,6 +150,7 @@ func TestTheTerminalIsRestored(t *testing.T) {
 	} {
 		t.Run(strings.TrimSpace(test.mode+" "+test.keys+test.signal), func(t *testing.T) {
 			term := newTerminal(t, 120, 60)
+			term.waitFor("$")
 			term.tmux("send-keys", "-l", "echo bef''ore; "+asProgram+"="+test.mode+" "+exe+"; echo af''ter")
 			term.tmux("send-keys", "Enter")
 

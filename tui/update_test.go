@@ -127,6 +127,38 @@ func want[T comparable](got, wanted T) string {
 	return fmt.Sprintf("got %v, want %v", got, wanted)
 }
 
+func TestKeysThatComeTogether(t *testing.T) {
+	s := &site{snapshot: fleet()}
+	opts := Options{Copy: func(string) error { return nil }}
+	m := feed(opened(s, opts, 120, 30), tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune("jj/r1n0")})
+
+	if m.at().name() != "r1n02" || m.modal == nil {
+		t.Fatalf("the cursor is at %s, %v is open", m.at().name(), m.modal)
+	}
+
+	if m = press(m, "enter"); m.filter.expr != "r1n0" {
+		t.Errorf("the filter is %q", m.filter.expr)
+	}
+}
+
+func TestPastedTextIsNoKeys(t *testing.T) {
+	s := &site{snapshot: fleet()}
+	paste := tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune("jpoy"), Paste: true}
+
+	m := feed(opened(s, Options{}, 120, 30), paste)
+	if m.cursor != 0 || m.modal != nil || len(s.acts()) > 0 {
+		t.Errorf("pasted text moved to %d, opened %v, did %v", m.cursor, m.modal, s.acts())
+	}
+
+	if m = press(feed(press(m, "j", "p", "o"), paste), "esc"); len(s.acts()) > 0 {
+		t.Errorf("text pasted into a confirmation did %v", s.acts())
+	}
+
+	if m = press(feed(press(m, "/"), paste), "enter"); m.filter.expr != "jpoy" {
+		t.Errorf("the filter is %q", m.filter.expr)
+	}
+}
+
 func TestTheCursorStaysWithItsMachine(t *testing.T) {
 	s := &site{snapshot: fleet()}
 	m := press(opened(s, Options{}, 80, 24), "j", "j")
