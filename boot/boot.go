@@ -83,7 +83,8 @@ type Decision struct {
 	// logs and in events. Never empty.
 	Reason string
 	// Kernel and Initrd are URLs and Args the kernel's arguments (Agent, Talos).
-	// ${uuid} and the like in Args are left for iPXE to expand.
+	// ${uuid} and the like are left for iPXE to expand. Initrd is empty where Kernel
+	// is a unified kernel image, which brings its own.
 	Kernel string
 	Initrd string
 	Args   []string

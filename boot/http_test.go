@@ -50,6 +50,10 @@ func TestBootScriptOfEachDecision(t *testing.T) {
 			lines:    "#!ipxe\necho bmctl: allocated\nimgfree\nchain --replace --autofree https://f/pxe/x ||\n",
 			log:      "boot machine: Talos over iPXE",
 		},
+		{
+			decision: boot.Decision{Kind: boot.Talos, Reason: "r", Kernel: "http://f/metal-amd64-secureboot-uki.efi?uuid=${uuid}", Args: []string{"a"}},
+			lines:    "imgfree\nkernel http://f/metal-amd64-secureboot-uki.efi?uuid=${uuid} a || goto failed\nboot || goto failed\n",
+		},
 		{decision: boot.Decision{Kind: boot.Wait, Reason: "held"}, lines: again, log: "boot machine: wait"},
 		{decision: boot.Decision{Kind: boot.Wait, Reason: "held", RetryAfter: 90 * time.Second}, lines: "sleep 90\n"},
 		{decision: boot.Decision{Kind: boot.Wait, Reason: "held", RetryAfter: time.Millisecond}, lines: "sleep 1\n"},

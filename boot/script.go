@@ -97,7 +97,10 @@ func (d Decision) check() error {
 	if d.Chain != "" {
 		return checkURL("script", d.Chain)
 	}
-	errs := []error{checkURL("kernel", d.Kernel), checkURL("initramfs", d.Initrd)}
+	errs := []error{checkURL("kernel", d.Kernel)}
+	if d.Initrd != "" || !unified(d.Kernel) {
+		errs = append(errs, checkURL("initramfs", d.Initrd))
+	}
 	for _, arg := range d.Args {
 		// Its value may be a secret, and the error is shown.
 		if key, _, _ := strings.Cut(arg, "="); checkWord("", arg) != nil {
@@ -105,6 +108,13 @@ func (d Decision) check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// unified tells whether the URL names a unified kernel image, which needs no
+// initramfs beside it.
+func unified(kernel string) bool {
+	u, err := url.Parse(kernel)
+	return err == nil && strings.HasSuffix(u.Path, "-uki.efi")
 }
 
 func checkURL(what, text string) error {

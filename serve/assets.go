@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -13,10 +14,12 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/siderolabs/image-factory/pkg/schematic"
 	agentconfig "github.com/siderolabs/talos-metal-agent/pkg/config"
 	"github.com/siderolabs/talos/pkg/machinery/constants"
 
 	"github.com/bmctl/bmctl/boot"
+	"github.com/bmctl/bmctl/serve/assetcache"
 	"github.com/bmctl/bmctl/serve/factory"
 )
 
@@ -25,6 +28,8 @@ import (
 type assets struct {
 	cfg     Config
 	factory *factory.Client
+	cache   *assetcache.Cache // nil: machines load from the factory
+	log     *slog.Logger
 	// at is the address and port that machines are told, for HTTP and gRPC.
 	at func() netip.AddrPort
 	// agentAt is where agents are told to call.
@@ -36,44 +41,66 @@ type assets struct {
 
 // Agent is Talos in agent mode, from local files or from the Image Factory.
 func (a *assets) Agent(ctx context.Context, arch string, args []string) (boot.Decision, error) {
-	args = append(a.agentArgs(arch), args...)
-
 	if a.cfg.UseLocalBootAssets {
-		return a.local(arch, args)
+		return a.local(arch, append(a.agentArgs(arch), args...))
 	}
 
-	return a.fromFactory(ctx, arch, a.cfg.AgentModeTalosVersion, factory.AgentExtensions(), args)
+	return a.fromFactory(ctx, a.agentWish(arch, args))
 }
 
 // Talos is the version that a cluster wants; it always comes from the factory.
 func (a *assets) Talos(ctx context.Context, arch, version string, extensions, args []string) (boot.Decision, error) {
-	return a.fromFactory(ctx, arch, version, extensions, append(a.args(arch), args...))
+	return a.fromFactory(ctx, a.talosWish(arch, version, extensions, args))
 }
 
-func (a *assets) fromFactory(ctx context.Context, arch, version string, extensions, args []string) (boot.Decision, error) {
-	id, err := a.factory.EnsureSchematic(ctx, factory.NewSchematic(extensions, args))
+// wish is a Talos to boot.
+type wish struct {
+	schematic     schematic.Schematic
+	version, arch string
+}
+
+func (a *assets) agentWish(arch string, args []string) wish {
+	args = append(a.agentArgs(arch), args...)
+
+	return wish{factory.NewSchematic(factory.AgentExtensions(), args), a.cfg.AgentModeTalosVersion, arch}
+}
+
+func (a *assets) talosWish(arch, version string, extensions, args []string) wish {
+	return wish{factory.NewSchematic(extensions, append(a.args(arch), args...)), version, arch}
+}
+
+func (a *assets) fromFactory(ctx context.Context, w wish) (boot.Decision, error) {
+	if a.cache != nil {
+		return a.fromCache(ctx, w)
+	}
+
+	id, err := a.factory.EnsureSchematic(ctx, w.schematic)
 	if err != nil {
 		return boot.Decision{}, err
 	}
 
+	return a.direct(ctx, id, w)
+}
+
+// direct has machines load from the factory.
+func (a *assets) direct(ctx context.Context, id string, w wish) (boot.Decision, error) {
 	if !a.cfg.TLSEnabled {
-		return boot.Decision{Chain: a.factory.PXEScriptURL(id, version, arch, a.cfg.SecureBootEnabled)}, nil
+		return boot.Decision{Chain: a.factory.PXEScriptURL(id, w.version, w.arch, a.cfg.SecureBootEnabled)}, nil
 	}
 
-	return a.withSecrets(ctx, id, version, arch)
-}
-
-// withSecrets adds what must not be posted to the factory, the inline config
-// with its join token, to the factory's own script. A unified kernel image takes
-// no more arguments: what it needs is fetched from /config.
-func (a *assets) withSecrets(ctx context.Context, id, version, arch string) (boot.Decision, error) {
-	script, err := a.factory.Script(ctx, id, version, arch, a.cfg.SecureBootEnabled)
+	script, err := a.factory.Script(ctx, id, w.version, w.arch, a.cfg.SecureBootEnabled)
 	if err != nil {
 		return boot.Decision{}, err
 	}
 
-	d := boot.Decision{Kernel: script.Kernel, Initrd: script.Initrd, Args: script.Args}
-	if a.cfg.SecureBootEnabled {
+	return a.withSecrets(boot.Decision{Kernel: script.Kernel, Initrd: script.Initrd, Args: script.Args})
+}
+
+// withSecrets adds what must not be posted to the factory, with TLS the inline
+// config with its join token, to the factory's own arguments. A unified kernel image
+// takes no more arguments: what it needs is fetched from /config.
+func (a *assets) withSecrets(d boot.Decision) (boot.Decision, error) {
+	if !a.cfg.TLSEnabled || a.cfg.SecureBootEnabled {
 		return d, nil
 	}
 

@@ -33,7 +33,7 @@ type CheckResult struct {
 // in use then, and the check says so. The configuration must be valid.
 func Check(ctx context.Context, cfg Config) ([]CheckResult, error) {
 	// The state of a running serve is not touched.
-	cfg.StateDir, cfg.StateDirGiven = "", false
+	cfg.StateDir, cfg.StateDirGiven, cfg.AssetCacheDir = "", false, ""
 
 	s, err := New(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {

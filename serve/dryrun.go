@@ -28,7 +28,7 @@ func DryRun(ctx context.Context, cfg Config, log *slog.Logger) (plans []controll
 		log.Warn("what the last run kept is not known, such as which machines are held", "error", err)
 	}
 
-	cfg.StateDir, cfg.StateDirGiven = dir, true
+	cfg.StateDir, cfg.StateDirGiven, cfg.AssetCacheDir = dir, true, ""
 
 	s, err := New(cfg, log)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bmctl/bmctl/boot"
+	"github.com/bmctl/bmctl/serve/assetcache"
 	"github.com/bmctl/bmctl/serve/localapi"
 )
 
@@ -62,6 +63,10 @@ func (s *Server) newHTTP(config http.Handler) *http.Server {
 		mux.Handle("GET /assets/", s.assets())
 	}
 
+	if s.cache != nil {
+		mux.Handle("GET "+assetcache.Prefix, s.cache)
+	}
+
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -105,7 +110,7 @@ func (s *Server) assets() http.Handler {
 
 func assetStage(name string) string {
 	switch {
-	case strings.HasPrefix(name, "kernel-"):
+	case strings.HasPrefix(name, "kernel-"), strings.HasSuffix(name, "-uki.efi"):
 		return string(boot.EventKernel)
 	case strings.HasPrefix(name, "initramfs-"):
 		return string(boot.EventInitrd)

@@ -22,6 +22,7 @@ import (
 	"github.com/bmctl/bmctl/boot"
 	"github.com/bmctl/bmctl/power"
 	"github.com/bmctl/bmctl/serve/agent"
+	"github.com/bmctl/bmctl/serve/assetcache"
 	"github.com/bmctl/bmctl/serve/controllers"
 	"github.com/bmctl/bmctl/serve/factory"
 	"github.com/bmctl/bmctl/serve/localapi"
@@ -48,6 +49,7 @@ type Server struct {
 	machineConfig *machineConfig
 	agents        sync.Map // ids of the machines whose agent was told to be connected
 
+	cache   *assetcache.Cache // nil: machines load from the Image Factory
 	metrics *metrics
 
 	// With TLS agents have a port of their own, and a gRPC server for it.
@@ -82,6 +84,10 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	}
 
 	if s.identity, err = newIdentity(cfg, s.advertise, log.With("component", "tls")); err != nil {
+		return nil, err
+	}
+
+	if s.cache, err = s.newCache(); err != nil {
 		return nil, err
 	}
 
@@ -144,11 +150,14 @@ func (s *Server) newController() (*controllers.Controller, error) {
 		RedfishPort:       s.cfg.RedfishPort,
 		Labels:            labels(s.cfg.MachineLabels),
 		DiskMethod:        s.diskMethod,
-		Assets:            &assets{cfg: s.cfg, factory: images, at: s.machinesSee, agentAt: s.agentsDial, inline: s.machineConfig.document},
-		StateDir:          s.keptIn,
-		Takeover:          s.cfg.Takeover,
-		Host:              host,
-		Name:              s.nameOf,
+		Assets: &assets{
+			cfg: s.cfg, factory: images, cache: s.cache, log: s.log.With("component", "assets"),
+			at: s.machinesSee, agentAt: s.agentsDial, inline: s.machineConfig.document,
+		},
+		StateDir: s.keptIn,
+		Takeover: s.cfg.Takeover,
+		Host:     host,
+		Name:     s.nameOf,
 	})
 }
 
@@ -245,6 +254,7 @@ func (s *Server) machinesSee() netip.AddrPort {
 func (s *Server) Run(ctx context.Context) error {
 	defer s.omni.Close() //nolint:errcheck // nothing is lost with it
 	defer s.keepEvents()()
+	defer s.keepCache()()
 
 	s.log.Info("starting provider", "id", s.cfg.ID, "version", s.cfg.Version, "omni", s.cfg.OmniAPIEndpoint, "advertise", s.advertise.String())
 

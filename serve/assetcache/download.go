@@ -103,7 +103,7 @@ func (p *part) takeUp() error {
 	}
 
 	n, err := io.Copy(p.sum, p.file)
-	p.flight.arrived = n // nobody can read it before it has begun
+	p.advance(int(n))
 
 	return err
 }

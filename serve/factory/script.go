@@ -19,6 +19,9 @@ type Script struct {
 	// Initrd is the URL of the initial file system; empty with a unified kernel
 	// image, which brings its own.
 	Initrd string
+	// Private: its URLs, or the URL that it came from, carry credentials or a token.
+	// It must not be written down.
+	Private bool
 }
 
 // Script fetches the script behind PXEScriptURL and takes it apart, for callers
@@ -68,7 +71,8 @@ func (c *Client) fetch(ctx context.Context, target *url.URL) (Script, error) {
 
 		return err
 	})
-	if err != nil || target.User != nil || private(script.Kernel) || private(script.Initrd) {
+	script.Private = target.User != nil || private(script.Kernel) || private(script.Initrd)
+	if err != nil || script.Private {
 		return script, err
 	}
 

@@ -56,8 +56,8 @@ func TestScriptWithTokenIsNotRemembered(t *testing.T) {
 
 		c := client(t, f)
 		for range 2 {
-			if _, err := c.Script(t.Context(), "ID", "v1.13.7", "amd64", true); err != nil {
-				t.Fatal(err)
+			if script, err := c.Script(t.Context(), "ID", "v1.13.7", "amd64", true); err != nil || !script.Private {
+				t.Fatalf("got %+v, %v, want a private one", script, err)
 			}
 		}
 
