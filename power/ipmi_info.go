@@ -48,7 +48,7 @@ func (i *Info) readDeviceID(data []byte) {
 // readFRU reads the product and board areas (FRU Information Storage
 // Definition 1.0, sections 11 and 12).
 func (i *Info) readFRU(raw []byte) {
-	fru, err := types.ParseFRU(raw)
+	fru, err := parseFRU(raw)
 	if err != nil {
 		return
 	}

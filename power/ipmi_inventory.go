@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/types"
@@ -85,20 +86,21 @@ func (d *ipmi) fruParts(ctx context.Context, f fruDevice) ([]Part, error) {
 		return nil, nil //nolint:nilerr // an inventory that is not there, or not to be read, has no parts
 	}
 
-	fru, err := types.ParseFRU(raw)
+	return partsOf(raw, f.name), nil
+}
+
+// partsOf are the areas of an inventory; one that holds something else has none.
+func partsOf(raw []byte, device string) []Part {
+	fru, err := parseFRU(raw)
 	if err != nil {
-		return nil, nil //nolint:nilerr // nor has one that holds something else
+		return nil
 	}
 
 	var parts []Part
 
 	add := func(name string, p Part) {
 		if p != (Part{}) {
-			p.Name = name
-			if f.name != "" {
-				p.Name = f.name + " " + name
-			}
-
+			p.Name = strings.TrimSpace(device + " " + name)
 			parts = append(parts, p)
 		}
 	}
@@ -121,7 +123,7 @@ func (d *ipmi) fruParts(ctx context.Context, f fruDevice) ([]Part, error) {
 		})
 	}
 
-	return parts, nil
+	return parts
 }
 
 // fruData has go-ipmi read an inventory, which finds out how much the
