@@ -24,7 +24,7 @@ func OpenCache(cfg Config, log *slog.Logger, notice func(text, reason string)) (
 }
 
 // newCache opens serve's own asset cache; nil without --asset-cache-dir.
-func (s *Server) newCache() (*assetcache.Cache, error) {
+func (s *Server) newCache(served func(assetcache.Transfer)) (*assetcache.Cache, error) {
 	if s.cfg.AssetCacheDir == "" {
 		return nil, nil //nolint:nilnil // no cache is no failure
 	}
@@ -34,7 +34,7 @@ func (s *Server) newCache() (*assetcache.Cache, error) {
 		Notice: func(text, reason string) {
 			s.events.add(localapi.Event{At: time.Now(), Type: string(boot.EventAsset), Text: text, Reason: reason})
 		},
-		Served: s.assetServed,
+		Served: served,
 	})
 }
 

@@ -87,7 +87,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 
-	if s.cache, err = s.newCache(); err != nil {
+	if s.cache, err = s.newCache(s.assetServed); err != nil {
 		return nil, err
 	}
 
