@@ -142,7 +142,6 @@ func (f *powerFlags) add(cmd *cobra.Command, kind powerActKind) {
 	flags.BoolVar(&f.ifOn, "if-on", false, "leave machines alone that are not on")
 	flags.BoolVar(&f.ifOff, "if-off", false, "leave machines alone that are not off")
 	flags.BoolVar(&f.noFold, "no-fold", false, "a line for each machine, however many")
-	cmd.MarkFlagsMutuallyExclusive("if-on", "if-off")
 
 	stagger := time.Duration(0)
 	if kind.inrush {
@@ -184,6 +183,8 @@ func (f powerFlags) bootOverride(kind powerActKind) (*power.Boot, error) {
 	switch {
 	case f.wait != "" && f.wait != waitForResult && f.wait != "on" && f.wait != "off":
 		return nil, usagef("--wait %q: want on or off", f.wait)
+	case f.ifOn && f.ifOff:
+		return nil, usagef("--if-on and --if-off leave no machine")
 	case f.timeout <= 0 || f.stagger < 0:
 		return nil, usagef("--timeout and --stagger: want a time that is not negative")
 	case f.boot == "" && kind.verb == "boot":

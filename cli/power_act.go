@@ -113,6 +113,10 @@ func (run powerRun) on(ctx context.Context, bmc power.BMC, _ power.Target) (o ac
 		o.result = actSkipped
 
 		return o, nil
+	case run.f.dryRun && run.needless(o.state):
+		o.result = actNeedless
+
+		return o, nil
 	case run.f.dryRun:
 		o.result = actWould
 

@@ -30,8 +30,11 @@ func (a *app) powerIdentifyCommand() *cobra.Command {
 it off by itself after --for; Redfish cannot.
 ` + targetsHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.timeout <= 0 || f.lasts < 0 {
+			switch {
+			case f.timeout <= 0 || f.lasts < 0:
 				return usagef("--timeout and --for: want a time that is positive")
+			case f.off && f.lasts > 0:
+				return usagef("--off takes effect at once: --for is how long the lamp is on")
 			}
 
 			return a.identify(cmd.Context(), args, f)
@@ -44,7 +47,6 @@ it off by itself after --for; Redfish cannot.
 	flags.DurationVar(&f.timeout, "timeout", abilityTimeout, "how long each BMC may take")
 	flags.BoolVar(&f.off, "off", false, "switch the lamp off")
 	flags.DurationVar(&f.lasts, "for", 0, "how long the lamp is on, 1s to 255s; 0 is until --off")
-	cmd.MarkFlagsMutuallyExclusive("off", "for")
 
 	return cmd
 }
@@ -85,7 +87,10 @@ func (a *app) identify(ctx context.Context, args []string, f identifyFlags) erro
 		}
 
 		items[r.Index] = item
-		a.tellIdentify(bmc, f, r.Err, nameWidth(chosen))
+
+		if r.Err == nil || len(chosen) > 1 {
+			a.tellIdentify(bmc, f, r.Err, nameWidth(chosen))
+		}
 	}
 
 	return errors.Join(a.printIdentify(chosen, items), setOutcome(errs))

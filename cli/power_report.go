@@ -43,6 +43,7 @@ func (run powerRun) tell(chosen []chosenBMC, uses []use, i int, o actOutcome) {
 	}
 
 	switch {
+	case o.err != nil && len(chosen) == 1: // the failure of the whole says it
 	case o.err != nil:
 		fmt.Fprintln(run.a.stderr, line(run.kind.verb, faultWord(o.err)+": "+faultDetail(chosen[i], o.err))) //nolint:errcheck // nowhere left to say it
 	case run.kind.action != 0 || o.result != actDone:
@@ -82,8 +83,6 @@ func (run powerRun) resultWord(o actOutcome) string {
 		return faultWord(o.err)
 	case o.result == actSkipped:
 		return "left alone, is " + o.state.String()
-	case o.result == actWould && run.needless(o.state):
-		return "nothing to do, " + run.kind.needless
 	case o.result == actWould:
 		return "would be done, is " + o.state.String()
 	case o.result == actNeedless:

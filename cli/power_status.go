@@ -48,7 +48,6 @@ each state. --no-fold or -o wide give a line to each.
 	flags.StringVar(&f.wait, "wait", "", "wait until the power is `STATE`: on or off")
 	flags.BoolVarP(&f.watch, "watch", "w", false, "go on, and write each machine again when its power changes")
 	flags.BoolVar(&f.noFold, "no-fold", false, "a line for each machine, however many")
-	cmd.MarkFlagsMutuallyExclusive("wait", "watch")
 
 	return cmd
 }
@@ -64,6 +63,8 @@ func (a *app) powerStatus(ctx context.Context, args []string, f statusFlags) err
 	switch {
 	case f.wait != "" && f.wait != "on" && f.wait != "off":
 		return usagef("--wait %q: want on or off", f.wait)
+	case f.wait != "" && f.watch:
+		return usagef("--wait ends and --watch does not: give one of them")
 	case f.timeout <= 0:
 		return usagef("--timeout: want a time that is positive")
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -206,7 +207,9 @@ func (f probeFlags) probeOne(ctx context.Context, prober power.Prober, places ch
 	}
 
 	p.noLog = false
+	before := p.ProbeResult
 	p.ProbeResult, p.err = f.ask(ctx, prober, bmc, false)
+	p.Version, p.Vendor, p.Model = cmp.Or(p.Version, before.Version), cmp.Or(p.Vendor, before.Vendor), cmp.Or(p.Model, before.Model)
 	p.err = blamedProbe(bmc, p.err)
 
 	return p

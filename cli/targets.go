@@ -162,10 +162,9 @@ func (a *app) targetNames(args []string, f targetFlags) ([]string, error) {
 	return names, nil
 }
 
-// dialer opens the conversations of a command: with the pins of the inventory,
-// and a log where one is wanted.
+// dialer opens the conversations of a command, with a log where one is wanted.
 func (a *app) dialer() *power.Dialer {
-	opts := power.Options{CheckCertificate: a.checkPin}
+	opts := power.Options{}
 	if a.global.verbose > 0 {
 		opts.Log = a.logger(slog.LevelDebug)
 	}

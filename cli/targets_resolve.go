@@ -68,7 +68,9 @@ func splitAddress(name string) (address string, port int, err error) {
 // ofHost is the BMC of a host of the inventory; port 0 is the inventory's.
 func (r resolver) ofHost(name string, host config.Host, port int) chosenBMC {
 	own := cmp.Or(power.Protocol(host.Protocol), power.ProtocolAuto)
-	bmc := chosenBMC{host: name, Target: power.Target{Name: name, Address: host.Address, Protocol: own, UUID: strings.ToLower(host.ID)}}
+	bmc := chosenBMC{host: name, Target: power.Target{
+		Name: name, Address: host.Address, Protocol: own, UUID: strings.ToLower(host.ID), Pin: strings.ToLower(host.Pin),
+	}}
 
 	if r.protocol != "" && r.protocol != string(power.ProtocolAuto) {
 		bmc.Protocol = power.Protocol(r.protocol)
