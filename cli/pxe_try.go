@@ -57,7 +57,6 @@ which does not. It exits with 8 where a kind of firmware would not boot.`,
 	flags.StringVar(&f.pcap, "pcap", "", "write the packets of DHCP and TFTP to `FILE`, for Wireshark")
 	must(cmd.RegisterFlagCompletionFunc("firmware", cobra.FixedCompletions(firmwareWords(), cobra.ShellCompDirectiveNoFileComp)))
 	must(cmd.RegisterFlagCompletionFunc("interface", completeInterfaces))
-	cmd.MarkFlagsMutuallyExclusive("interface", "server")
 
 	return cmd
 }
@@ -109,8 +108,11 @@ func (a *app) pxeTest(ctx context.Context, f pxeFlags) (err error) {
 		return err
 	}
 
-	if f.timeout <= 0 {
+	switch {
+	case f.timeout <= 0:
 		return usagef("--timeout: want a time that is positive")
+	case f.iface != "" && f.server != "":
+		return usagef("--interface or --server, one at a time")
 	}
 
 	client, err := a.pxeClient(f)
