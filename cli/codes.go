@@ -24,6 +24,7 @@ const (
 	codeOmniAuth        code = "omni_auth"
 	codeOmniUnreachable code = "omni_unreachable"
 	codeOmniFailed      code = "omni_failed"
+	codeFactoryFailed   code = "factory_failed"
 	codeBMCAuth         code = "bmc_auth"
 	codeBMCUnreachable  code = "bmc_unreachable"
 	codeBMCBusy         code = "bmc_busy"
@@ -88,6 +89,7 @@ func codes() map[code]kindOf {
 		codeOmniAuth:        {exit: exitAuth},
 		codeOmniUnreachable: {exit: exitUnreachable, retryable: true},
 		codeOmniFailed:      {exit: exitError, retryable: true},
+		codeFactoryFailed:   {exit: exitError, retryable: true},
 		codeBMCAuth:         {exit: exitAuth},
 		codeBMCUnreachable:  {exit: exitUnreachable, retryable: true},
 		codeBMCBusy:         {exit: exitError, retryable: true},

@@ -31,7 +31,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpTemplate("{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}\n\n{{end}}{{if or .Runnable .HasSubCommands}}{{.UsageString}}{{end}}\n" + exitHelp)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return a.usageError(cmd, err) })
 	root.AddCommand(a.serveCommand(), a.machinesCommand(), a.acceptCommand(), a.rejectCommand(),
-		a.probeCommand(), a.powerCommand(), a.consoleCommand(), a.configCommand(), a.labCommand(), a.pxeCommand(), a.versionCommand(), a.tuiCommand(), a.docsCommand())
+		a.probeCommand(), a.powerCommand(), a.consoleCommand(), a.cacheCommand(), a.configCommand(), a.labCommand(), a.pxeCommand(), a.versionCommand(), a.tuiCommand(), a.docsCommand())
 	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(out.Formats(), cobra.ShellCompDirectiveNoFileComp)))
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	decorate(a, root)

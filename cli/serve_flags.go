@@ -122,7 +122,7 @@ func agentServeFlags(flags *pflag.FlagSet, c *serve.Config) {
 
 func stateServeFlags(flags *pflag.FlagSet, c *serve.Config) {
 	flags.StringVar(&c.StateDir, "state-dir", c.StateDir, "`DIR` of the event log and caches, else $STATE_DIRECTORY")
-	flags.StringVar(&c.AssetCacheDir, "asset-cache-dir", c.AssetCacheDir, "`DIR` of cached boot assets (default below --state-dir)")
+	flags.StringVar(&c.AssetCacheDir, "asset-cache-dir", c.AssetCacheDir, "`DIR` of boot assets that machines load from here; without it they load from the Image Factory")
 	flags.Var(size{&c.AssetCacheSize}, "asset-cache-size", "how much of them is kept")
 	flags.DurationVar(&c.MaxStaleness, "max-staleness", c.MaxStaleness, "do not act on knowledge of Omni that is older")
 	flags.StringVar(&c.SocketGroup, "socket-group", c.SocketGroup, "`NAME` of the group that may use --socket")
