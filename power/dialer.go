@@ -105,18 +105,18 @@ func complete(target Target) Target {
 
 // router is the way to the target's drivers; h is what is known of its host.
 func (d *Dialer) router(target Target, h *host) (router, error) {
-	ipmi := newIPMI(target, h, d.opts)
-	redfish := newRedfish(target, d.opts)
-
 	switch protocol := d.protocol(target); protocol {
 	case ProtocolIPMI:
-		return only{ipmi, protocol}, nil
+		return only{newIPMI(target, h, d.opts), protocol}, nil
 	case ProtocolRedfish:
-		return only{redfish, protocol}, nil
+		return only{newRedfish(target, d.opts), protocol}, nil
 	case ProtocolQEMU:
 		return only{newQEMU(target), protocol}, nil
 	case ProtocolAuto:
-		return &auto{host: h, ipmi: ipmi, redfish: redfish, log: d.opts.Log.With("bmc", target.Label())}, nil
+		return &auto{
+			host: h, ipmi: newIPMI(target, h, d.opts), redfish: newRedfish(target, d.opts),
+			log: d.opts.Log.With("bmc", target.Label()),
+		}, nil
 	default:
 		return nil, fail(ErrUnsupported, "protocol %q is not known", protocol)
 	}

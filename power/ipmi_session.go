@@ -14,6 +14,8 @@ import (
 )
 
 const (
+	// ipmiDatagram is more than any answer has: 255 bytes of data, in its wrappings.
+	ipmiDatagram = 1024
 	// ipmiTry is how long one datagram is waited for.
 	ipmiTry = time.Second
 	// ipmiQuickTry is the same where the controller is known to be quick.
@@ -88,7 +90,7 @@ func (s *ipmiSession) handshake(ctx context.Context, target Target, suite int, l
 		return fail(ErrAuth, "the user name is too long for IPMI (16 bytes)")
 	}
 
-	s.client = c.WithUDPProxy(s.conn).WithTimeout(ipmiTry).WithRetry(1).
+	s.client = c.WithUDPProxy(s.conn).WithTimeout(ipmiTry).WithRetry(1).WithBufferSize(ipmiDatagram).
 		WithCipherSuiteID(types.CipherSuiteID(suite)).
 		WithMaxPrivilegeLevel(level)
 
