@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"golang.org/x/term"
 )
@@ -35,8 +32,8 @@ var errInputEnded = errors.New("end of input")
 func (s consoleSession) run(ctx context.Context) (err error) {
 	s.typed, s.ended, s.failed = make(chan []byte, typedBuffer), make(chan error, 1), make(chan error, 2)
 
-	ctx, stop := untilHangup(ctx)
-	defer stop()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 
 	restore, person, err := rawTerminal(s.stdin)
 	if err != nil {
@@ -68,27 +65,6 @@ func (s consoleSession) run(ctx context.Context) (err error) {
 	}
 
 	return err
-}
-
-// untilHangup ends the context when the terminal goes away too.
-func untilHangup(parent context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(parent)
-	signals := make(chan os.Signal, 1)
-
-	signal.Notify(signals, syscall.SIGHUP)
-
-	go func() {
-		select {
-		case <-signals:
-			cancel(failf(codeInterrupted, "", "the terminal hung up"))
-		case <-ctx.Done():
-		}
-	}()
-
-	return ctx, func() {
-		signal.Stop(signals)
-		cancel(nil)
-	}
 }
 
 // rawTerminal takes the terminal's own keys away from it, where stdin is one.

@@ -37,7 +37,8 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, env []string
 // errInterrupted is why a context ended that a signal ended.
 var errInterrupted = errors.New("interrupted")
 
-// withSignals ends the context at the first SIGINT or SIGTERM; the second kills.
+// withSignals ends the context at the first SIGINT, SIGTERM or, unless nohup has it
+// ignored, SIGHUP; the second kills.
 // A pipe whose reader went away is an error of the write, not a signal: a
 // command in the middle of an act must be able to say what it did.
 func withSignals(parent context.Context) (context.Context, context.CancelFunc) {
@@ -45,6 +46,11 @@ func withSignals(parent context.Context) (context.Context, context.CancelFunc) {
 	signals := make(chan os.Signal, 1)
 
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	go func() {
