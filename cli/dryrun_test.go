@@ -33,6 +33,9 @@ func startLab(t *testing.T) *lab.Lab {
 	t.Helper()
 	t.Parallel()
 
+	// So that this process, which is Omni, knows the provider's own types.
+	report(t, resources.Register(provider))
+
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -52,6 +55,10 @@ func startLab(t *testing.T) *lab.Lab {
 	}
 
 	t.Cleanup(func() {
+		if log, err := os.ReadFile(filepath.Join(dir, "serve.log")); err == nil && t.Failed() {
+			t.Logf("serve.log:\n%s", log)
+		}
+
 		report(t, l.Close())
 		report(t, os.RemoveAll(dir))
 	})
