@@ -2,9 +2,11 @@ package power
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -114,7 +116,7 @@ func (c *conversation) Console(ctx context.Context) (io.ReadWriteCloser, error) 
 
 		opened, err = port.console(ctx)
 
-		return err
+		return c.withoutIPMI(ctx, err)
 	})
 	if err != nil {
 		return nil, err
@@ -123,6 +125,26 @@ func (c *conversation) Console(ctx context.Context) (io.ReadWriteCloser, error) 
 	opened.start(func(op string, err error) error { return blame(c.target, op, err) })
 
 	return opened, nil
+}
+
+// withoutIPMI says of a controller that answers over Redfish alone that it has
+// no console, instead of that it cannot be reached.
+func (c *conversation) withoutIPMI(ctx context.Context, err error) error {
+	if !isKind(err, ErrUnreachable) || !errors.Is(err, syscall.ECONNREFUSED) {
+		return err
+	}
+
+	if d, other := c.router.route(ctx); other != nil || !isRedfish(d) {
+		return err
+	}
+
+	return fail(ErrUnsupported, "no serial over LAN: it is IPMI's, and %v", err).because(err)
+}
+
+func isRedfish(d driver) bool {
+	_, ok := d.(*redfish)
+
+	return ok
 }
 
 // able is an exchange with whichever driver the router has.

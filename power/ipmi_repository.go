@@ -47,6 +47,10 @@ func (d *ipmi) records(ctx context.Context, visit func(*types.SDR) error) error 
 
 	for range mostRecords {
 		raw, next, err := d.record(ctx, repo, id)
+		if id == 0 && completionCode(err) == types.CodeRequestedDataNotPresent {
+			return nil // it is empty
+		}
+
 		if err != nil {
 			return err
 		}

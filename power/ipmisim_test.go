@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -60,6 +61,19 @@ mc_enable 0x20
 func TestConformanceOpenIPMI(t *testing.T) {
 	t.Parallel()
 
+	program := openIPMI(t)
+
+	bmctest.Conformance(t, func(t *testing.T) bmctest.Peer {
+		target := startOpenIPMI(t, program)
+
+		return bmctest.Peer{Opener: power.NewDialer(power.Options{}), Target: target}
+	})
+}
+
+// openIPMI is the path of OpenIPMI's simulator.
+func openIPMI(t *testing.T) string {
+	t.Helper()
+
 	program, err := exec.LookPath("ipmi_sim")
 	if err != nil {
 		const message = "ipmi_sim is missing: apt-get install openipmi"
@@ -70,16 +84,60 @@ func TestConformanceOpenIPMI(t *testing.T) {
 		t.Skip(message)
 	}
 
-	bmctest.Conformance(t, func(t *testing.T) bmctest.Peer {
-		target := startOpenIPMI(t, program)
+	return program
+}
 
-		return bmctest.Peer{Opener: power.NewDialer(power.Options{}), Target: target}
-	})
+// Two entries of the event log, and a temperature sensor with its record (IPMI
+// 2.0, tables 32-1 and 43-1), in the simulator's own words.
+var hardwareCommands = []string{
+	"sel_add 0x20 0x02 0x00 0x00 0x00 0x00 0x20 0x00 0x04 0x10 0x01 0x6f 0x02 0xff 0xff",
+	"sel_add 0x20 0x02 0x80 0x51 0x01 0x69 0x20 0x00 0x04 0x01 0x30 0x01 0x59 0x62 0x5f",
+	"sensor_add 0x20 0 0x30 0x01 0x01",
+	"sensor_set_event_support 0x20 0 0x30 disable scanning per-state 000000000000000 000000000000000 000000000000000 000000000000000",
+	"sensor_set_value 0x20 0 0x30 45 0",
+	"main_sdr_add 0x20 0x00 0x00 0x51 0x01 0x33 0x20 0x00 0x30 0x03 0x01 0x67 0x68 0x01 0x01 0x00 0x00 0x00 0x00 0x3f 0x3f" +
+		" 0x00 0x01 0x00 0x00 0x01 0x00 0x00 0x00 0x00 0x00 0x00 0x00 0x00 0x00 0xff 0x00 0x00 0x00 0x00 0x00 0x00 0x00" +
+		" 0x00 0x00 0x00 0x00 0x00 0xc8 0x43 0x50 0x55 0x20 0x54 0x65 0x6d 0x70",
+}
+
+// OpenIPMI's simulator judges how sensors and the event log are read, too.
+func TestHardwareOfOpenIPMI(t *testing.T) {
+	t.Parallel()
+
+	target := startOpenIPMI(t, openIPMI(t), hardwareCommands...)
+	bmc := open(t, target)
+
+	sensors, err := bmc.(power.Sensors).Sensors(bmctest.Context(t))
+	want := power.Sensor{Name: "CPU Temp", Kind: power.SensorTemperature, Value: 45, Unit: "C", Health: power.HealthOK}
+
+	if err != nil || len(sensors) != 1 || sensors[0] != want {
+		t.Errorf("%v: got %+v, want %+v", err, sensors, want)
+	}
+
+	entries, err := bmc.(power.EventLog).EventLog(bmctest.Context(t), 0)
+	if err != nil || len(entries) != 2 {
+		t.Fatalf("%v: got %+v", err, entries)
+	}
+
+	if !strings.Contains(entries[0].Text, "cleared") {
+		t.Errorf("the first entry is %+v", entries[0])
+	}
+
+	if e := entries[1]; e.Severity != power.HealthCritical || e.Text != "upper critical - going high" || e.Source != "Temperature #30" {
+		t.Errorf("the last entry is %+v", e)
+	}
+
+	// And a probe tells what it is.
+	result, err := power.NewDialer(power.Options{}).Probe(bmctest.Context(t), target, false)
+	if err != nil || result.Version != "2.0" || !result.LoggedIn || result.Boot != power.SupportYes {
+		t.Errorf("%v: %+v", err, result)
+	}
 }
 
 var starts atomic.Int32
 
-func startOpenIPMI(t *testing.T, program string) power.Target {
+// startOpenIPMI starts the simulator; more is added to its emulation commands.
+func startOpenIPMI(t *testing.T, program string, more ...string) power.Target {
 	t.Helper()
 
 	// The simulator's password field has 16 bytes.
@@ -94,7 +152,8 @@ func startOpenIPMI(t *testing.T, program string) power.Target {
 	chassis := filepath.Join(dir, "chassis.sh")
 	write(t, chassis, chassisProgram, 0o700)
 	write(t, filepath.Join(dir, "lan.conf"), fmt.Sprintf(lanConfig, address, port, chassis, dir, password), 0o600)
-	write(t, filepath.Join(dir, "sim.emu"), emulation, 0o600)
+	commands := strings.Replace(emulation, "mc_enable", strings.Join(append(more, "mc_enable"), "\n"), 1)
+	write(t, filepath.Join(dir, "sim.emu"), commands, 0o600)
 
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, program, "-c", "lan.conf", "-f", "sim.emu", "-s", dir, "-n")

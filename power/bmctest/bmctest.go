@@ -39,6 +39,7 @@ func Conformance(t *testing.T, start func(t *testing.T) Peer) {
 		{"ManyAtOnce", manyAtOnce},
 		{"CloseTwice", closeTwice},
 		{"ExpiredContext", expiredContext},
+		{"Abilities", abilities},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -306,5 +307,56 @@ func expiredContext(t *testing.T, p Peer) {
 	}
 
 	// The conversation is none the worse for it.
+	WantState(t, bmc, power.StateOff)
+}
+
+// abilities are there or ErrUnsupported, and harm nothing. Every conversation
+// has the methods.
+func abilities(t *testing.T, p Peer) {
+	bmc := Open(t, p.Opener, p.Target)
+
+	for name, ask := range map[string]func(ctx context.Context) error{
+		"sensors": func(ctx context.Context) error {
+			sensors, err := bmc.(power.Sensors).Sensors(ctx)
+			for _, s := range sensors {
+				if s.Name == "" || s.Kind == "" || s.Unit == "" && s.State == "" {
+					t.Errorf("a sensor without name, kind, value or state: %+v", s)
+				}
+			}
+
+			return err
+		},
+		"event log": func(ctx context.Context) error {
+			entries, err := bmc.(power.EventLog).EventLog(ctx, 5)
+			if len(entries) > 5 {
+				t.Errorf("the last 5 entries are %d", len(entries))
+			}
+
+			return err
+		},
+		"inventory": func(ctx context.Context) error {
+			_, err := bmc.(power.Inventory).Inventory(ctx)
+
+			return err
+		},
+		"identify": func(ctx context.Context) error {
+			lamp := bmc.(power.Identify)
+
+			return errors.Join(lamp.Identify(ctx, true, 0), lamp.Identify(ctx, false, 0))
+		},
+		"console": func(ctx context.Context) error {
+			console, err := bmc.(power.Console).Console(ctx)
+			if err != nil {
+				return err
+			}
+
+			return console.Close()
+		},
+	} {
+		if err := ask(Context(t)); err != nil && !errors.Is(err, power.ErrUnsupported) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
 	WantState(t, bmc, power.StateOff)
 }
