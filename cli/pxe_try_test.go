@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,15 +10,19 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/tinkerbell/ipxedust/binary"
+
+	"github.com/bmctl/bmctl/boot"
 )
 
 // log reads what a program says.
@@ -162,7 +167,13 @@ func (s *segment) proxy(loaders map[string][]byte, args ...string) {
 		}
 	}
 
-	host := s.host(proxyAddr)
+	s.proxyAt(s.host(proxyAddr), dir, args...)
+}
+
+// proxyAt serves the files of a folder in a namespace that has proxyAddr.
+func (s *segment) proxyAt(host, dir string, args ...string) {
+	s.t.Helper()
+
 	s.web(host)
 	s.dnsmasq(host, append([]string{
 		"--dhcp-range=10.77.0.0,proxy", "--enable-tftp", "--tftp-root=" + dir,
@@ -182,6 +193,8 @@ func (s *segment) web(host string) {
 		switch r.URL.Path {
 		case "/boot.ipxe":
 			fmt.Fprint(w, "#!ipxe\nkernel vmlinuz console=ttyS0 secret=hunter2\ninitrd initrd.xz\nboot\n") //nolint:errcheck // a test's
+		case "/ipxe.efi":
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(binary.IpxeEFI))
 		case "/vmlinuz", "/initrd.xz":
 			fmt.Fprint(w, "content") //nolint:errcheck // a test's
 		default:
@@ -206,11 +219,12 @@ func TestPXEOfDnsmasqWorks(t *testing.T) {
 	t.Parallel()
 
 	s := newSegment(t)
-	s.site("10.77.0.1")
+	s.site("10.77.0.1", "--dhcp-vendorclass=set:http,HTTPClient", "--dhcp-option-force=tag:http,60,HTTPClient",
+		"--dhcp-boot=tag:http,http://"+proxyAddr+":8080/ipxe.efi")
 	s.proxy(goodLoaders())
 
-	tests, exit := s.pxeTest("--interface", "net0", "--firmware", "bios,uefi,ipxe")
-	if exit != 0 || len(tests) != 3 {
+	tests, exit := s.pxeTest("--interface", "net0")
+	if exit != 0 || len(tests) != 4 {
 		t.Fatalf("exit %d, %d tests", exit, len(tests))
 	}
 
@@ -419,3 +433,91 @@ func TestPXENamesAnotherServer(t *testing.T) {
 		t.Errorf("warnings %q", got)
 	}
 }
+
+// A service on the very host of the test is asked as well, and captures have both.
+func TestPXEOfTheSameHost(t *testing.T) {
+	t.Parallel()
+
+	s := newSegment(t)
+	s.site("10.77.0.1")
+	s.ip("-n", s.client, "addr", "flush", "dev", "net0")
+	s.ip("-n", s.client, "addr", "add", proxyAddr+"/24", "dev", "net0")
+
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "ipxe.efi"), binary.IpxeEFI, 0o644); err != nil { //nolint:gosec // dnsmasq reads it
+		t.Fatal(err)
+	}
+
+	s.proxyAt(s.client, dir)
+
+	tests, exit := s.pxeTest("--interface", "net0", "--firmware", "uefi")
+	if exit != 0 || len(tests) != 1 || !tests[0].Works {
+		t.Fatalf("exit %d", exit)
+	}
+
+	if got := strings.Join(tests[0].offers(), ", "); !strings.HasPrefix(got, "10.77.0.1 dhcp-only, "+proxyAddr+" proxy-binl wins") {
+		t.Errorf("offers %s", got)
+	}
+}
+
+// The rest of an answer goes to a relay agent's address, port 67: that is where the
+// client listens when it is one.
+func TestPXEThroughARelay(t *testing.T) {
+	t.Parallel()
+
+	s := newSegment(t)
+	host := s.host(proxyAddr)
+	web := inside(s, host, func() (net.Listener, error) { return net.Listen("tcp4", proxyAddr+":0") }) //nolint:noctx // in the namespace
+
+	var relayed []string
+
+	server, err := boot.New(boot.Config{
+		Decider: always{boot.Decision{Kind: boot.Disk, Reason: "installed"}}, Advertise: netip.MustParseAddr(proxyAddr), ListenAddr: netip.MustParseAddr(proxyAddr),
+		HTTPPort: web.Addr().(*net.TCPAddr).Port, TFTPSinglePort: true, // a new port would be in the namespace of the test
+		Conns:   boot.Conns{DHCP: s.udp(host, 67), ProxyDHCP: s.udp(host, 4011), TFTP: s.udp(host, 69)},
+		Observe: func(e boot.Event) { relayed = append(relayed, string(e.Type)+" "+e.Addr.String()) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err := server.Bind(); err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 2)
+	scripts := &http.Server{Handler: server.Handler()} //nolint:gosec // a test's
+
+	go func() { done <- server.Run(ctx) }()
+	go func() { done <- scripts.Serve(web) }()
+
+	capture := filepath.Join(t.TempDir(), "relay.pcap")
+	tests, exit := s.pxeTest("--server", proxyAddr, "--relay", "10.77.0.99", "--firmware", "uefi", "--pcap", capture)
+
+	cancel()
+	scripts.Close() //nolint:errcheck // the end of it
+
+	for range 2 {
+		if err := <-done; err != nil && !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	}
+
+	if exit != 0 || len(tests) != 1 || !tests[0].Works || tests[0].Outcome != "disk" {
+		t.Fatalf("exit %d; serve saw %v", exit, relayed)
+	}
+
+	if !slices.Contains(relayed, "discover 10.77.0.99") {
+		t.Errorf("serve saw %v", relayed)
+	}
+
+	info, err := os.Stat(capture)
+	if err != nil || info.Size() < 1<<20 { // a loader of 1 MB is in it
+		t.Errorf("captured %v, %v", info, err)
+	}
+}
+
+type always struct{ decision boot.Decision }
+
+func (a always) Decide(context.Context, boot.Machine) (boot.Decision, error) { return a.decision, nil }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -250,14 +251,7 @@ func (i *interpreter) load(ctx context.Context, what, ref string) (string, error
 	if err != nil {
 		return "", err
 	}
-	if u.Scheme == "tftp" {
-		return "", fmt.Errorf("%s: images over TFTP are not supported", u)
-	}
-	ask := i.head
-	if i.Fetch {
-		ask = i.download
-	}
-	size, err := ask(ctx, u.String())
+	size, err := i.size(ctx, u)
 	if err == nil && size == 0 && i.Examine {
 		err = errors.New("the file is empty")
 	}
@@ -266,6 +260,19 @@ func (i *interpreter) load(ctx context.Context, what, ref string) (string, error
 	}
 	s := Step{Name: what, Detail: fmt.Sprintf("%s: %d bytes", shown(u), size), At: started, File: shown(u), Bytes: size}
 	return u.String(), i.report(s, err)
+}
+
+// size fetches an image, or asks how large it is.
+func (i *interpreter) size(ctx context.Context, u *url.URL) (int64, error) {
+	switch {
+	case u.Scheme == "tftp":
+		_, size, err := i.readURL(ctx, u, !i.Fetch)
+		return size, err
+	case i.Fetch:
+		return i.download(ctx, u.String())
+	default:
+		return i.head(ctx, u.String())
+	}
 }
 
 func (i *interpreter) imgargs(_ context.Context, args []string) error {

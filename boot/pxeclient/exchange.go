@@ -17,10 +17,12 @@ import (
 const tries = 4
 
 // leg is one way to send a packet, and to get answers to it. What a raw socket's
-// own address is, it does not tell: from does.
+// own address is, it does not tell: from does. Without to it only listens, and with
+// only to that sender.
 type leg struct {
 	conn     net.PacketConn
 	from, to netip.AddrPort
+	only     netip.Addr
 }
 
 // answer is a packet that answers ours.
@@ -77,6 +79,9 @@ func (b *boot) exchange(ctx context.Context, legs []leg, packet *dhcpv4.DHCPv4, 
 // (ciaddr): by that dnsmasq, among others, knows that it can answer there.
 func (b *boot) send(legs []leg, packet *dhcpv4.DHCPv4) error {
 	for _, l := range legs {
+		if !l.to.IsValid() {
+			continue
+		}
 		packet.ClientIPAddr = net.IPv4zero
 		if !l.from.Addr().IsUnspecified() && !b.Relay.IsValid() {
 			packet.ClientIPAddr = l.from.Addr().AsSlice()
@@ -104,7 +109,7 @@ func (b *boot) read(ctx context.Context, l leg, packet *dhcpv4.DHCPv4, answers c
 		from := source.(*net.UDPAddr).AddrPort()
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		got, err := dhcpv4.FromBytes(buffer[:n])
-		if err != nil || !belongs(got, packet) {
+		if err != nil || !belongs(got, packet) || l.only.IsValid() && from.Addr() != l.only {
 			continue
 		}
 		b.record(from, l.from, buffer[:n])

@@ -37,16 +37,31 @@ func (b *boot) legsDHCP(ctx context.Context) ([]leg, error) {
 		from: netip.AddrPortFrom(netip.IPv4Unspecified(), dhcpv4.ClientPort),
 		to:   netip.AddrPortFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}), dhcpv4.ServerPort),
 	}}
-	// What leaves by a raw socket does not come back: servers on this very host are
-	// asked at its own address.
-	if own := addressOf(b.Interface); own.IsValid() {
-		l, err := legUDP(ctx, netip.AddrPortFrom(own, 0), netip.AddrPortFrom(own, dhcpv4.ServerPort))
-		if err != nil {
-			return nil, errors.Join(err, raw.Close())
-		}
-		legs = append(legs, l)
+	own, err := legsOwn(ctx, addressOf(b.Interface))
+	if err != nil {
+		return nil, errors.Join(err, raw.Close())
 	}
-	return legs, nil
+	return append(legs, own...), nil
+}
+
+// legsOwn are the ways to servers on this very host, at the address of the
+// interface: what leaves by a raw socket does not come back. Some answer where they
+// were asked from, others by a broadcast, which a raw socket does not hear either;
+// that leg is missing where another program has port 68 for itself.
+func legsOwn(ctx context.Context, own netip.Addr) ([]leg, error) {
+	if !own.IsValid() {
+		return nil, nil
+	}
+	ask, err := legUDP(ctx, netip.AddrPortFrom(own, 0), netip.AddrPortFrom(own, dhcpv4.ServerPort))
+	if err != nil {
+		return nil, err
+	}
+	conn, err := listenShared(ctx, dhcpv4.ClientPort)
+	if err != nil {
+		return []leg{ask}, nil
+	}
+	everywhere := netip.AddrPortFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}), dhcpv4.ClientPort)
+	return []leg{ask, {conn: conn, from: everywhere, only: own}}, nil
 }
 
 // legProxy prefers port 4011, which is what firmware sends from; where this host

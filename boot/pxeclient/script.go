@@ -258,10 +258,15 @@ func (i *interpreter) fetch(ctx context.Context, ref string) (string, *url.URL, 
 		at, err := url.Parse(final)
 		return text, at, err
 	}
+	content, _, err := i.readURL(ctx, u, false)
+	return string(content), u, err
+}
+
+// readURL reads a file over TFTP, or with probe asks for its size.
+func (i *interpreter) readURL(ctx context.Context, u *url.URL, probe bool) ([]byte, int64, error) {
 	server, err := netip.ParseAddr(u.Hostname())
 	if err != nil {
-		return "", nil, fmt.Errorf("TFTP server: %w", err)
+		return nil, 0, fmt.Errorf("TFTP server: %w", err)
 	}
-	content, _, err := i.readTFTP(ctx, netip.AddrPortFrom(server, uint16(i.TFTPPort)), strings.TrimPrefix(u.Path, "/"), false)
-	return string(content), u, err
+	return i.readTFTP(ctx, netip.AddrPortFrom(server, uint16(i.TFTPPort)), strings.TrimPrefix(u.Path, "/"), probe)
 }
