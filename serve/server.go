@@ -148,6 +148,7 @@ func (s *Server) newController() (*controllers.Controller, error) {
 		PXEMode:           s.pxeMode(),
 		WipeWithZeroes:    s.cfg.WipeWithZeroes,
 		RedfishPort:       s.cfg.RedfishPort,
+		QEMUDir:           s.cfg.APIPowerMgmtStateDir,
 		Labels:            labels(s.cfg.MachineLabels),
 		DiskMethod:        s.diskMethod,
 		Assets: &assets{

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/siderolabs/omni/client/api/omni/specs"
@@ -22,13 +24,10 @@ import (
 // access is a way to a BMC, as it is stored.
 type access = own.BMCConfigurationSpec
 
-// errNoAPI: machines with an HTTP power API in place of a BMC.
-var errNoAPI = errors.New("power over the HTTP API of QEMU machines is not supported: set an IPMI or Redfish address")
-
 // target turns stored access into what package power opens.
 func (c *Controller) target(id string, a *access) (power.Target, error) {
 	if a.GetIpmi() == nil {
-		return power.Target{}, errNoAPI
+		return c.qemuTarget(id, a.GetApi().GetAddress())
 	}
 
 	return power.Target{
@@ -40,6 +39,21 @@ func (c *Controller) target(id string, a *access) (power.Target, error) {
 		Password:    power.NewSecret(a.Ipmi.Password),
 		UUID:        id,
 	}, nil
+}
+
+// qemuTarget is the HTTP power API at an address, host:port.
+func (c *Controller) qemuTarget(id, address string) (power.Target, error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return power.Target{}, fmt.Errorf("%s: power API at %q: %w", ShortID(id), address, err)
+	}
+
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return power.Target{}, fmt.Errorf("%s: power API at %q: %w", ShortID(id), address, err)
+	}
+
+	return power.Target{Name: c.name(id, host), Address: host, Port: int(port), Protocol: power.ProtocolQEMU, UUID: id}, nil
 }
 
 // name is how people call a machine: its inventory name, else the first block of
@@ -162,9 +176,13 @@ func (c *Controller) setupBMC(ctx context.Context, m Machine) error {
 		return fmt.Errorf("%s: ask the agent for its BMC: %w", ShortID(m.ID), err)
 	}
 
+	if c.cfg.QEMUDir != "" {
+		return c.setupQEMU(ctx, m)
+	}
+
 	ip, err := netip.ParseAddr(addr)
 	if err != nil || ip.IsUnspecified() {
-		return fmt.Errorf("%s: the agent says its BMC is at %q, which is no address: set the machine's BMC config by hand", ShortID(m.ID), addr)
+		return fmt.Errorf("%s: the agent says its BMC is at %q, which is no address: give it one with: bmctl machines bmc set %s", ShortID(m.ID), addr, ShortID(m.ID))
 	}
 
 	password, err := newPassword()
@@ -179,6 +197,19 @@ func (c *Controller) setupBMC(ctx context.Context, m Machine) error {
 	return c.storeAccess(ctx, m, &access{Ipmi: &own.BMCConfigurationSpec_IPMI{
 		Address: addr, Port: uint32(port), Username: agent.Username, Password: password, //nolint:gosec // a port
 	}})
+}
+
+// setupQEMU finds the power API of a QEMU machine in the directory where
+// `talosctl cluster create` keeps its machines.
+func (c *Controller) setupQEMU(ctx context.Context, m Machine) error {
+	t, err := power.QEMUTarget(c.cfg.QEMUDir, m.ID)
+	if err != nil {
+		return err
+	}
+
+	address := net.JoinHostPort(t.Address, strconv.Itoa(t.Port))
+
+	return c.storeAccess(ctx, m, &access{Api: &own.BMCConfigurationSpec_API{Address: address}})
 }
 
 // mendAccess is the set-up of BMC access that is wanted although some is stored:

@@ -49,6 +49,9 @@ type Config struct {
 	PXEMode        power.Mode
 	WipeWithZeroes bool
 	RedfishPort    int
+	// QEMUDir is where `talosctl cluster create` keeps its machines, whose power is
+	// switched over HTTP; empty: machines have BMCs.
+	QEMUDir string
 	// Labels are put on every infra.MachineStatus.
 	Labels map[string]string
 	// DiskMethod of a machine that boots its disk.
