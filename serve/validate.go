@@ -197,6 +197,8 @@ func (c Config) validateTLS(l *problemList) {
 
 	own := c.TLSCertFile != "" || c.TLSKeyFile != ""
 	l.check(!own || (c.TLSCertFile != "" && c.TLSKeyFile != ""), "tls-cert-file", "--tls-cert-file and --tls-key-file go together")
+	l.check(c.ExtraCAFile == "", "extra-ca-file", "not supported yet: add the authority to the system's certificates")
+	l.check(c.TLSCustomIPXECACertFile == "", "tls-custom-ipxe-ca-cert-file", "not supported yet: give iPXE builds with the authority in --ipxe-dir")
 	l.check(c.TLSCACertFile == "" || own, "tls-ca-cert-file", "needs --tls-cert-file and --tls-key-file")
 	l.check(!c.TLSEnabled || c.TLSCertTTL >= time.Hour, "tls-cert-ttl", "%s: want at least 1h", c.TLSCertTTL)
 }

@@ -72,7 +72,7 @@ func (l *Lab) serveFlags() []string {
 		"--pxe-port=" + port(l.ports.ProxyDHCP), "--tftp-port=" + port(l.ports.TFTP),
 		"--image-factory-base-url=" + l.factory.url, "--image-factory-pxe-base-url=" + l.factory.url,
 		"--redfish-port=" + strconv.Itoa(max(1, l.redfishPort)),
-		"--min-reboot-interval=" + l.cfg.MinRebootInterval.String(), "--poll-interval=2s", "--poll-timeout=1s",
+		"--min-reboot-interval=" + l.cfg.MinRebootInterval.String(), "--poll-interval=2s", "--poll-timeout=3s",
 		"--state-dir=" + filepath.Join(l.cfg.Dir, "state"), "--socket=" + l.SocketPath(), "--metrics-address=",
 		"--log-format=json", "--max-disruptions=1000",
 	}
