@@ -27,15 +27,27 @@ func over(t *testing.T, protocol power.Protocol, cfg bmcsim.Config, faults ...st
 	return sim, target
 }
 
+const redfish, ipmi = power.ProtocolRedfish, power.ProtocolIPMI
+
+var pxe = power.Boot{Device: power.DevicePXE}
+
 // The rows of the list of quirks that are more than a habit that goes unnoticed.
 func TestRedfishRows(t *testing.T) {
 	t.Parallel()
 
-	const redfish = power.ProtocolRedfish
+	for _, rows := range []map[string]func(*testing.T){powerRows(), httpRows()} {
+		for name, test := range rows {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(t)
+			})
+		}
+	}
+}
 
-	pxe := power.Boot{Device: power.DevicePXE}
-
-	for name, test := range map[string]func(t *testing.T){
+// powerRows are those of boot override and power.
+func powerRows() map[string]func(*testing.T) {
+	return map[string]func(*testing.T){
 		"A13": func(t *testing.T) {
 			sim, target := over(t, redfish, bmcsim.Config{}, bmcsim.FaultNoContinuous)
 			bmc := open(t, target)
@@ -90,6 +102,12 @@ func TestRedfishRows(t *testing.T) {
 			err := open(t, target).Do(within(t, time.Second), power.On)
 			bmctest.WantKind(t, err, target, power.ErrRefused)
 		},
+	}
+}
+
+// httpRows are those of HTTP, sessions and TLS.
+func httpRows() map[string]func(*testing.T) {
+	return map[string]func(*testing.T){
 		"C1": func(t *testing.T) {
 			// What the library leaves open, ours does not: eight sessions are not used up.
 			sim, target := over(t, redfish, bmcsim.Config{})
@@ -156,11 +174,6 @@ func TestRedfishRows(t *testing.T) {
 			target.RSAKeyExchange = true
 			bmctest.WantState(t, open(t, target), power.StateOff)
 		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t)
-		})
 	}
 }
 
@@ -199,55 +212,52 @@ func sent(log *lockedBuffer, command string) []string {
 	return requests
 }
 
+// bootBytes are the bytes that setting the override sends.
+func bootBytes(vendor string, boot power.Boot, want ...string) func(*testing.T) {
+	return func(t *testing.T) {
+		var log lockedBuffer
+
+		_, target := over(t, ipmi, bmcsim.Config{Vendor: vendor, Log: log.logger()})
+		if err := open(t, target).SetBoot(bmctest.Context(t), boot); err != nil {
+			t.Fatal(err)
+		}
+
+		if got := sent(&log, "Set System Boot Options"); !slices.Equal(got, want) {
+			t.Errorf("%+v sent %v, want %v", boot, got, want)
+		}
+	}
+}
+
+// survives is a session and an act with the faults.
+func survives(cfg bmcsim.Config, faults ...string) func(*testing.T) {
+	return func(t *testing.T) {
+		sim, target := over(t, ipmi, cfg, faults...)
+		bmc := open(t, target)
+
+		if err := bmc.SetBoot(bmctest.Context(t), pxe); err != nil {
+			t.Error(err)
+		}
+
+		bmctest.Do(t, bmc, power.On, power.Off)
+
+		// An act that is as good twice may come again in a new session.
+		if got := slices.Compact(acts(sim)); !slices.Equal(got, []bmcsim.ActKind{bmcsim.ActBootSet, bmcsim.ActOn, bmcsim.ActOff}) {
+			t.Errorf("the controller was asked %v", got)
+		}
+	}
+}
+
+// fails is a status that ends with the kind.
+func fails(kind error, faults ...string) func(*testing.T) {
+	return func(t *testing.T) {
+		_, target := over(t, ipmi, bmcsim.Config{}, faults...)
+		_, err := open(t, target).State(within(t, 700*time.Millisecond))
+		bmctest.WantKind(t, err, target, kind)
+	}
+}
+
 func TestIPMIRows(t *testing.T) {
 	t.Parallel()
-
-	const ipmi = power.ProtocolIPMI
-
-	pxe := power.Boot{Device: power.DevicePXE}
-
-	// bootBytes are the bytes that setting the override sends.
-	bootBytes := func(vendor string, boot power.Boot, want ...string) func(t *testing.T) {
-		return func(t *testing.T) {
-			var log lockedBuffer
-
-			_, target := over(t, ipmi, bmcsim.Config{Vendor: vendor, Log: log.logger()})
-			if err := open(t, target).SetBoot(bmctest.Context(t), boot); err != nil {
-				t.Fatal(err)
-			}
-
-			if got := sent(&log, "Set System Boot Options"); !slices.Equal(got, want) {
-				t.Errorf("%+v sent %v, want %v", boot, got, want)
-			}
-		}
-	}
-
-	// survives is a session and an act with the faults.
-	survives := func(cfg bmcsim.Config, faults ...string) func(t *testing.T) {
-		return func(t *testing.T) {
-			sim, target := over(t, ipmi, cfg, faults...)
-			bmc := open(t, target)
-
-			if err := bmc.SetBoot(bmctest.Context(t), pxe); err != nil {
-				t.Error(err)
-			}
-
-			bmctest.Do(t, bmc, power.On, power.Off)
-
-			// An act that is as good twice may come again in a new session.
-			if got := slices.Compact(acts(sim)); !slices.Equal(got, []bmcsim.ActKind{bmcsim.ActBootSet, bmcsim.ActOn, bmcsim.ActOff}) {
-				t.Errorf("the controller was asked %v", got)
-			}
-		}
-	}
-
-	fails := func(kind error, faults ...string) func(t *testing.T) {
-		return func(t *testing.T) {
-			_, target := over(t, ipmi, bmcsim.Config{}, faults...)
-			_, err := open(t, target).State(within(t, 700*time.Millisecond))
-			bmctest.WantKind(t, err, target, kind)
-		}
-	}
 
 	for name, test := range map[string]func(t *testing.T){
 		"E1":                 bootBytes("", pxe, "0308", "05a004000000"),
