@@ -117,6 +117,8 @@ func (a *app) tui(ctx context.Context, root *cobra.Command, f tuiFlags) error {
 
 	defer source.close()
 
+	source.stderr = a.stderr
+
 	err = tui.Run(ctx, source, f.Options, a.stdin, a.stdout)
 
 	var crashed *tui.Panic

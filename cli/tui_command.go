@@ -83,8 +83,35 @@ func (s *tuiSource) Console(id string) *exec.Cmd {
 
 	cmd := exec.Command(exe, args...)
 	cmd.Env = s.a.environ
+	cmd.Stderr = &heard{to: s.stderr}
 
 	return cmd
+}
+
+// heard passes on what is written, and remembers the beginning.
+type heard struct {
+	to   io.Writer
+	text []byte
+}
+
+// Write implements io.Writer.
+func (h *heard) Write(p []byte) (int, error) {
+	const enough = 4096
+
+	h.text = append(h.text, p[:min(len(p), enough-len(h.text))]...)
+
+	return h.to.Write(p)
+}
+
+// String returns what was written, as errors: the hints are for the command line.
+func (h *heard) String() string {
+	for line := range strings.Lines(string(h.text)) {
+		if text, ok := strings.CutPrefix(line, "bmctl: error: "); ok {
+			return text
+		}
+	}
+
+	return string(h.text)
 }
 
 // Run implements tui.Source: it runs this program with the line as arguments. It

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"maps"
 	"net"
@@ -30,6 +31,7 @@ type tuiSource struct {
 	names     map[string]string // inventory hosts by machine id
 	addresses map[string]string // and by BMC address
 	console   bool              // there is a console command
+	stderr    io.Writer         // of a program that gets the terminal
 
 	mu    sync.Mutex
 	omni  *operator.Client
@@ -48,7 +50,7 @@ func (a *app) newSource(ctx context.Context, root *cobra.Command, kind string) (
 	_, rest, err := root.Find([]string{"console", "x"})
 
 	return &tuiSource{
-		a: a, kind: kind, client: a.serveClient(), inventory: newInventory(ctx, a), console: err == nil && len(rest) == 1,
+		a: a, stderr: a.stderr, kind: kind, client: a.serveClient(), inventory: newInventory(ctx, a), console: err == nil && len(rest) == 1,
 		last: map[string]localapi.Event{}, names: a.file.NamesByID(), addresses: a.file.NamesByAddress(),
 	}, nil
 }

@@ -1,8 +1,10 @@
 package tui
 
 import (
+	"errors"
 	"fmt"
 	"iter"
+	"os/exec"
 	"slices"
 	"strings"
 
@@ -193,11 +195,27 @@ func (m Model) console() (Model, tea.Cmd) {
 	return m, tea.ExecProcess(cmd, func(err error) tea.Msg {
 		result := Result{Text: "console closed"}
 		if err != nil {
-			result = Result{Text: "console:", Err: err}
+			result = Result{Text: "console:", Err: lastWords(cmd, err)}
 		}
 
 		return resultMsg{result: result}
 	})
+}
+
+// lastWords is why a program failed: the last line that it said, if that is
+// known.
+func lastWords(cmd *exec.Cmd, err error) error {
+	said, ok := cmd.Stderr.(fmt.Stringer)
+	if !ok {
+		return err
+	}
+
+	lines := strings.FieldsFunc(said.String(), func(r rune) bool { return r == '\n' || r == '\r' })
+	if len(lines) == 0 {
+		return err
+	}
+
+	return errors.New(lines[0])
 }
 
 // copyID puts the machine's id into the clipboard.

@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -125,11 +126,17 @@ func (s *site) Run(_ context.Context, line string) iter.Seq[Result] {
 }
 
 func (s *site) Console(string) *exec.Cmd {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
 	if len(s.console) == 0 {
 		return nil
 	}
 
-	return exec.Command(s.console[0], s.console[1:]...)
+	cmd := exec.Command(s.console[0], s.console[1:]...)
+	cmd.Stderr = &bytes.Buffer{}
+
+	return cmd
 }
 
 // machine is a Row of the fleet; change may be nil.

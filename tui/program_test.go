@@ -89,11 +89,18 @@ func TestProgramCyclesAfterAConfirmation(t *testing.T) {
 }
 
 func TestProgramRunsCommandsAndConsoles(t *testing.T) {
-	s := &site{snapshot: fleet(), console: []string{"true"}}
+	s := &site{snapshot: fleet(), console: []string{"sh", "-c", "echo no serial console >&2; exit 1"}}
 	program := begin(t, s, Options{})
 	sees(t, program, "r1n02")
 	types(program, append(append([]string{":"}, typed("machines")...), "enter")...)
 	sees(t, program, "first line of machines")
+	types(program, "c")
+	sees(t, program, "console: no serial console")
+
+	s.mu.Lock()
+	s.console = []string{"true"}
+	s.mu.Unlock()
+
 	types(program, "c")
 	sees(t, program, "console closed")
 	ends(t, program)

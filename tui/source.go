@@ -36,7 +36,8 @@ type Source interface {
 	// output line by line.
 	Run(ctx context.Context, line string) iter.Seq[Result]
 	// Console is the program that gets the terminal to show the machine's
-	// console; nil: there is none, and Cannot says why.
+	// console; nil: there is none, and Cannot says why. When it fails, what its
+	// Stderr has is shown, if that is a fmt.Stringer.
 	Console(id string) *exec.Cmd
 }
 
