@@ -15,6 +15,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	_ "github.com/bmctl/bmctl/cli/background" // before Bubble Tea asks the terminal
 )
 
 // Main runs one command line and returns the exit code. The arguments are

@@ -62,11 +62,16 @@ func (a *app) powerAct(ctx context.Context, args []string, run powerRun) error {
 	opener := a.opener(chosen, run.meant(chosen, uses))
 	defer opener.client.Close()
 
+	progress := a.progress(len(chosen), run.f.noFold)
+
 	for r := range power.Each(ctx, opener, run.f.targets.parallel, powerTargets(chosen), run.on) {
 		outcomes[r.Index] = r.Value
 		outcomes[r.Index].finish(r.Err)
 		run.tell(chosen, uses, r.Index, outcomes[r.Index])
+		progress.step()
 	}
+
+	progress.end()
 
 	return run.report(ctx, chosen, outcomes)
 }

@@ -43,6 +43,11 @@ func TestManyTargetsFoldOnATerminal(t *testing.T) {
 		t.Errorf("exit code %d, screen\n%q\nwant 3 and\n%q", code, screen, want)
 	}
 
+	_, screen = onTerminal(t, append(r.environment(), "TERM=xterm"), "power", "status", "@rack1", "^r1n07").end()
+	if !strings.Contains(screen, "\r\x1b[K10 of 10\r\x1b[Kon     9  ") {
+		t.Errorf("the progress is not counted and erased: %q", screen)
+	}
+
 	_, screen = onTerminal(t, r.environment(), "power", "status", "@rack1", "^r1n07", "--no-fold").end()
 	if !strings.Contains(screen, "r1n11    on") {
 		t.Errorf("with --no-fold:\n%s", screen)

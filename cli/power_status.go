@@ -84,11 +84,17 @@ func (a *app) powerStatus(ctx context.Context, args []string, f statusFlags) err
 	opener := a.opener(chosen, nil)
 	defer opener.client.Close()
 
+	progress := a.progress(len(chosen), f.noFold)
+
 	for r := range power.Each(ctx, opener, f.targets.parallel, powerTargets(chosen), f.read) {
+		progress.step()
+
 		readings[r.Index] = r.Value
 		readings[r.Index].err = r.Err
 		errs[r.Index] = blamed(chosen[r.Index], r.Err)
 	}
+
+	progress.end()
 
 	if interrupted(ctx) {
 		return context.Cause(ctx)
@@ -165,48 +171,29 @@ func took(d time.Duration) string {
 // watchPause is the time between two looks of --watch.
 const watchPause = 2 * time.Second
 
+// watched is a reading of the machine with the index.
+type watched struct {
+	index int
+	reading
+}
+
 // watchPower writes every machine's power once, and again each time it is
 // another one, until it is interrupted. Each BMC keeps one conversation.
 func (a *app) watchPower(ctx context.Context, chosen []chosenBMC, f statusFlags) error {
-	type seen struct {
-		index int
-		reading
-	}
-
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
 	opener := a.opener(chosen, nil)
 	defer opener.client.Close()
 
-	readings := make(chan seen)
-	targets := powerTargets(chosen)
-	index := make(map[power.Target]int, len(targets))
-
-	for i, target := range targets {
-		index[target] = i
-	}
-
-	go func() {
-		defer close(readings)
-
-		// Every BMC has its own place: a silent one must not keep others from theirs.
-		for range power.Each(ctx, opener, len(targets), targets, func(ctx context.Context, bmc power.BMC, target power.Target) (struct{}, error) {
-			f.follow(ctx, bmc, func(r reading) { readings <- seen{index[target], r} })
-
-			return struct{}{}, nil
-		}) {
-		}
-	}()
-
 	var failed error
 
 	last := map[int]string{}
 
-	for r := range readings {
+	for r := range f.followAll(ctx, opener, powerTargets(chosen)) {
 		word := r.cell().Text
 		if ctx.Err() != nil || last[r.index] == word {
-			continue
+			continue // after the end the conversations are still to be closed
 		}
 
 		last[r.index] = word
@@ -217,6 +204,33 @@ func (a *app) watchPower(ctx context.Context, chosen []chosenBMC, f statusFlags)
 	}
 
 	return cmp.Or(failed, context.Cause(ctx))
+}
+
+// followAll reads all BMCs again and again. The channel is closed when ctx has
+// ended and every conversation is closed.
+func (f statusFlags) followAll(ctx context.Context, opener power.Opener, targets []power.Target) <-chan watched {
+	readings := make(chan watched)
+	index := make(map[power.Target]int, len(targets))
+
+	for i, target := range targets {
+		index[target] = i
+	}
+
+	follow := func(ctx context.Context, bmc power.BMC, target power.Target) (struct{}, error) {
+		f.follow(ctx, bmc, func(r reading) { readings <- watched{index[target], r} })
+
+		return struct{}{}, nil
+	}
+
+	go func() {
+		defer close(readings)
+
+		// Every BMC has its own place: a silent one must not keep others from theirs.
+		for range power.Each(ctx, opener, len(targets), targets, follow) {
+		}
+	}()
+
+	return readings
 }
 
 func (f statusFlags) follow(ctx context.Context, bmc power.BMC, say func(reading)) {

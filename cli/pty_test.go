@@ -54,7 +54,7 @@ func onTerminal(t *testing.T, env []string, args ...string) *session {
 	}
 
 	cmd := exec.CommandContext(t.Context(), "bmctl", args...)
-	cmd.Env = append(append(os.Environ(), env...), "TERM=dumb")
+	cmd.Env = append(append(os.Environ(), "TERM=dumb"), env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 
@@ -165,4 +165,13 @@ func echoes(t *testing.T, s *session) bool {
 	}
 
 	return state.Lflag&unix.ECHO != 0
+}
+
+// A terminal that is asked something may not answer, and what is typed meanwhile
+// would be taken for the answer.
+func TestNoCommandAsksTheTerminalForAnything(t *testing.T) {
+	code, screen := onTerminal(t, []string{"HOME=" + t.TempDir(), "TERM=xterm-256color"}, "version", "--color", "never").end()
+	if code != 0 || strings.ContainsRune(screen, '\x1b') {
+		t.Errorf("exit code %d, screen %q", code, screen)
+	}
 }
