@@ -79,6 +79,8 @@ type candidate struct {
 	name string
 	bmc  string           // its address, by serve or else by the inventory
 	seen localapi.Machine // zero ID: serve has not told
+	// earlier is what happened under its id before; empty until recall
+	earlier string
 }
 
 func (c candidate) ref() machineRef { return machineRef{c.ID, c.name} }
@@ -122,6 +124,8 @@ func (a *app) accept(ctx context.Context, args []string, f acceptFlags) error {
 }
 
 func (a *app) acceptChosen(ctx context.Context, omni *operator.Client, chosen, all []candidate, f acceptFlags) error {
+	a.recall(ctx, chosen)
+
 	asked, err := a.permit(ctx, chosen, all, f)
 	if err != nil {
 		return err
@@ -337,6 +341,10 @@ func (c candidate) facts(now time.Time) []string {
 		fmt.Sprintf("%s     %s   S/N %s", c.ID, named(c), unknown(c.seen.Serial)),
 		fmt.Sprintf("%s from %s (mac %s), bmc %s", first, unknown(c.seen.Address), unknown(c.seen.MAC), unknown(c.bmc)),
 		"disks: unknown (the agent does not report them)",
+	}
+
+	if c.earlier != "" {
+		lines = append(lines, c.earlier)
 	}
 
 	if c.Acceptance == operator.Rejected {

@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 		fetchInto(dir)
 	}
 
+	if dir := os.Getenv("ASSETCACHE_TEST_SERVE"); dir != "" {
+		serveFrom(dir)
+	}
+
 	goleak.VerifyTestMain(m)
 }
 
