@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -284,29 +285,34 @@ func (s *segment) peer(addr string, mangle func(*dhcpv4.DHCPv4)) {
 	})
 }
 
-// Each of these networks is wrong on purpose, in a way that machines meet.
-func TestPXEWrongOnPurpose(t *testing.T) {
-	const site, other = "10.77.0.1", "10.77.0.2"
+// wrong is a network that does not boot machines, in a way that they meet.
+type wrong struct {
+	build    func(*segment)
+	firmware string
+	step     string // that fails
+	code     string // the firmware's own
+	text     string // in its detail
+	hint     string
+	offers   string
+}
 
-	for name, c := range map[string]struct {
-		build    func(*segment)
-		firmware string
-		step     string // that fails
-		code     string // the firmware's own
-		text     string // in its detail
-		hint     string
-		offers   string
-	}{
+const (
+	siteAddr  = "10.77.0.1"
+	otherAddr = "10.77.0.2"
+)
+
+func wrongOffers() map[string]wrong {
+	return map[string]wrong{
 		"nobody": {
 			build: func(*segment) {}, firmware: "uefi", step: "dhcp", code: "PXE-E16", text: "nobody answered", hint: "broadcast domain",
 		},
 		"two DHCP servers and no proxy": {
 			build: func(s *segment) {
-				s.site(site)
-				s.site(other)
+				s.site(siteAddr)
+				s.site(otherAddr)
 			},
-			firmware: "bios", step: "dhcp", code: "PXE-E51", text: site + " dhcp-only", hint: "broadcast domain",
-			offers: site + " dhcp-only, " + other + " dhcp-only",
+			firmware: "bios", step: "dhcp", code: "PXE-E51", text: siteAddr + " dhcp-only", hint: "broadcast domain",
+			offers: siteAddr + " dhcp-only, " + otherAddr + " dhcp-only",
 		},
 		"a proxy and no DHCP server": {
 			build: func(s *segment) { s.proxy(goodLoaders()) }, firmware: "uefi", step: "dhcp", code: "PXE-E16", hint: "a DHCP server must give out addresses",
@@ -314,38 +320,43 @@ func TestPXEWrongOnPurpose(t *testing.T) {
 		},
 		"no option 54": {
 			build: func(s *segment) {
-				s.site(site)
+				s.site(siteAddr)
 				s.peer(proxyAddr, func(d *dhcpv4.DHCPv4) { d.DeleteOption(dhcpv4.OptionServerIdentifier) })
 			},
 			firmware: "uefi", step: "dhcp", code: "PXE-E16", text: "EDK2 drops the packet silently", hint: proxyAddr + ": its offers must carry option 54",
-			offers: site + " dhcp-only, " + proxyAddr + " not accepted",
+			offers: siteAddr + " dhcp-only, " + proxyAddr + " not accepted",
 		},
 		"4011 silent": {
 			build: func(s *segment) {
-				s.site(site)
+				s.site(siteAddr)
 				s.peer(proxyAddr, func(*dhcpv4.DHCPv4) {})
 			},
 			firmware: "uefi", step: "pxe request", code: "PXE-E16", text: proxyAddr + ":4011", hint: "must answer on UDP port 4011",
-			offers: site + " dhcp-only, " + proxyAddr + " proxy-binl wins",
+			offers: siteAddr + " dhcp-only, " + proxyAddr + " proxy-binl wins",
 		},
 		"4011 silent on BIOS": {
 			build: func(s *segment) {
-				s.site(site)
+				s.site(siteAddr)
 				s.peer(proxyAddr, func(*dhcpv4.DHCPv4) {})
 			},
 			firmware: "bios", step: "pxe request", code: "PXE-E55", text: proxyAddr + ":4011",
 		},
 		"the site sends option 60": {
 			build: func(s *segment) {
-				s.site(site, "--dhcp-option-force=60,PXEClient")
+				s.site(siteAddr, "--dhcp-option-force=60,PXEClient")
 				s.proxy(goodLoaders())
 			},
-			firmware: "uefi", step: "pxe request", code: "PXE-E16", text: site + ":4011", hint: "take option 60 away there",
-			offers: site + " dhcp-binl wins, " + proxyAddr + " proxy-binl",
+			firmware: "uefi", step: "pxe request", code: "PXE-E16", text: siteAddr + ":4011", hint: "take option 60 away there",
+			offers: siteAddr + " dhcp-binl wins, " + proxyAddr + " proxy-binl",
 		},
+	}
+}
+
+func wrongLoaders() map[string]wrong {
+	return map[string]wrong{
 		"TFTP blocked": {
 			build: func(s *segment) {
-				s.site(site)
+				s.site(siteAddr)
 				s.peer(proxyAddr, func(d *dhcpv4.DHCPv4) {
 					d.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte{6, 1, 8, 255}))
 				})
@@ -354,7 +365,7 @@ func TestPXEWrongOnPurpose(t *testing.T) {
 		},
 		"TFTP blocked on BIOS": {
 			build: func(s *segment) {
-				s.site(site)
+				s.site(siteAddr)
 				s.peer(proxyAddr, func(d *dhcpv4.DHCPv4) {
 					d.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte{6, 1, 8, 255}))
 				})
@@ -363,26 +374,33 @@ func TestPXEWrongOnPurpose(t *testing.T) {
 		},
 		"a loader for another architecture": {
 			build: func(s *segment) {
-				s.site(site)
+				s.site(siteAddr)
 				s.proxy(map[string][]byte{"ipxe.efi": binary.SNP})
 			},
 			firmware: "uefi", step: "tftp", text: "machine type 0xaa64, not 0x8664 (amd64)", hint: "option 93",
 		},
 		"no such file": {
 			build: func(s *segment) {
-				s.site(site)
+				s.site(siteAddr)
 				s.proxy(nil)
 			},
 			firmware: "uefi", step: "tftp", code: "PXE-E23", text: "not found", hint: "compare names",
 		},
 		"no such file on BIOS": {
 			build: func(s *segment) {
-				s.site(site)
+				s.site(siteAddr)
 				s.proxy(nil)
 			},
 			firmware: "bios", step: "tftp", code: "PXE-T01", text: "not found",
 		},
-	} {
+	}
+}
+
+func TestPXEWrongOnPurpose(t *testing.T) {
+	networks := wrongOffers()
+	maps.Copy(networks, wrongLoaders())
+
+	for name, c := range networks {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
