@@ -28,7 +28,7 @@ func crowd() *site {
 // updates are the messages whose update and frame must not be felt.
 func updates(s *site) map[string]tea.Msg {
 	return map[string]tea.Msg{
-		"snapshot": snapshotMsg{s.snapshot, nil, noon}, "key": keyMsg("j"), "end": keyMsg("G"), "sort": keyMsg("s"), "select all": keyMsg("*"),
+		"snapshot": arrived(s.snapshot, nil, noon), "key": keyMsg("j"), "end": keyMsg("G"), "sort": keyMsg("s"), "select all": keyMsg("*"),
 		"tick": tickMsg(noon.Add(time.Second)), "events": eventsMsg{events: bootEvents()}, "power": keyMsg("p"),
 	}
 }

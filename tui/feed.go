@@ -2,8 +2,6 @@ package tui
 
 import (
 	"context"
-	"iter"
-	"runtime/debug"
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
@@ -12,9 +10,13 @@ import (
 // The messages of the Source and the clock.
 type (
 	snapshotMsg struct {
-		Snapshot
-		err error
-		at  time.Time
+		rows   []row
+		byID   map[string]int
+		tally  tally
+		health Health
+		cannot map[Verb]string
+		at     time.Time
+		err    error
 	}
 	eventsMsg struct {
 		events   []Event
@@ -59,8 +61,38 @@ func (m Model) fetch() tea.Cmd {
 
 		snapshot, err := m.src.Snapshot(ctx)
 
-		return snapshotMsg{snapshot, err, time.Now()}
+		return arrived(snapshot, err, time.Now())
 	}
+}
+
+// arrived makes a snapshot ready to be shown: its texts harmless, a machine that
+// stands twice taken once. It is done in the command, for it takes its time among
+// many machines.
+func arrived(s Snapshot, err error, now time.Time) snapshotMsg {
+	if err != nil {
+		return snapshotMsg{err: err, at: now}
+	}
+
+	if s.At.IsZero() {
+		s.At = now
+	}
+
+	msg := snapshotMsg{rows: make([]row, 0, len(s.Rows)), byID: make(map[string]int, len(s.Rows)), health: cleanHealth(s.Health), cannot: s.Cannot, at: s.At}
+
+	for _, r := range s.Rows {
+		if at, twice := msg.byID[r.ID]; twice {
+			msg.rows[at] = newRow(r)
+
+			continue
+		}
+
+		msg.byID[r.ID] = len(msg.rows)
+		msg.rows = append(msg.rows, newRow(r))
+	}
+
+	msg.tally = tallyOf(msg.rows)
+
+	return msg
 }
 
 // ask takes a snapshot, unless one is under way: then another follows it.
@@ -95,14 +127,10 @@ func (m Model) onSnapshot(msg snapshotMsg) (Model, tea.Cmd) {
 	}
 
 	m.failure, m.loaded = nil, true
-	m.asOf = msg.At
-
-	if m.asOf.IsZero() {
-		m.asOf = msg.at
-	}
-
-	m.health, m.cannot = cleanHealth(msg.Health), msg.Cannot
-	m.take(msg.Rows)
+	m.asOf, m.health, m.cannot = msg.at, msg.health, msg.cannot
+	m.rows, m.byID, m.tally = msg.rows, msg.byID, msg.tally
+	m.keepSelected()
+	m.arrange()
 
 	return m, cmd
 }
@@ -115,29 +143,7 @@ func cleanHealth(h Health) Health {
 	return h
 }
 
-// take replaces the machines. One that stands twice counts once; selected ones
-// that are gone are selected no more.
-func (m *Model) take(rows []Row) {
-	fresh := make([]row, 0, len(rows))
-	index := make(map[string]int, len(rows))
-
-	for _, r := range rows {
-		if at, twice := index[r.ID]; twice {
-			fresh[at] = newRow(r)
-
-			continue
-		}
-
-		index[r.ID] = len(fresh)
-		fresh = append(fresh, newRow(r))
-	}
-
-	m.rows, m.byID = fresh, index
-	m.tally = count4(fresh)
-	m.keepSelected()
-	m.arrange()
-}
-
+// keepSelected drops the selected machines that are gone.
 func (m *Model) keepSelected() {
 	gone := false
 
@@ -162,7 +168,7 @@ func (m *Model) keepSelected() {
 	m.selected = kept
 }
 
-func count4(rows []row) tally {
+func tallyOf(rows []row) tally {
 	var t tally
 
 	for i := range rows {
@@ -218,139 +224,4 @@ func (m Model) onTick(at tickMsg) (Model, tea.Cmd) {
 	}
 
 	return m, tick()
-}
-
-// follow reads the Source's events in batches, again and again.
-func follow(ctx context.Context, src Source) tea.Cmd {
-	return func() tea.Msg {
-		batches := make(chan eventsMsg)
-		go pump(ctx, src, batches)
-
-		return receive(ctx, batches)()
-	}
-}
-
-// receive waits for one batch; its message carries the wait for the next.
-func receive(ctx context.Context, batches <-chan eventsMsg) tea.Cmd {
-	return func() tea.Msg {
-		select {
-		case <-ctx.Done():
-			return nil
-		case batch := <-batches:
-			if batch.panicked != nil {
-				panic(batch.panicked) // here the program restores the terminal first
-			}
-
-			batch.next = receive(ctx, batches)
-
-			return batch
-		}
-	}
-}
-
-// pump gathers events into batches until ctx ends. When the stream breaks it
-// waits, longer each time, and goes on.
-func pump(ctx context.Context, src Source, batches chan<- eventsMsg) {
-	pause := time.Second
-
-	for ctx.Err() == nil {
-		events := make(chan Event)
-		broken := make(chan error, 1)
-
-		streaming, stop := context.WithCancel(ctx)
-		go func() {
-			defer close(events)
-			defer relayPanic(ctx, batches, broken)
-
-			broken <- stream(streaming, src.Events(streaming), events)
-		}()
-
-		if gather(ctx, events, batches) {
-			pause = time.Second
-		}
-
-		stop()
-
-		err := <-broken
-		if err == nil || ctx.Err() != nil {
-			return
-		}
-
-		if !send(ctx, batches, eventsMsg{err: err, retryAt: time.Now().Add(pause)}) || !sleep(ctx, pause) {
-			return
-		}
-
-		pause = min(2*pause, maxRetry)
-	}
-}
-
-// relayPanic hands a panic of this goroutine over to the program, which would
-// otherwise leave the terminal as it is.
-func relayPanic(ctx context.Context, batches chan<- eventsMsg, broken chan<- error) {
-	if what := recover(); what != nil {
-		broken <- nil
-
-		send(ctx, batches, eventsMsg{panicked: &Panic{what, debug.Stack()}})
-	}
-}
-
-func stream(ctx context.Context, source iter.Seq2[Event, error], events chan<- Event) error {
-	for event, err := range source {
-		if err != nil {
-			return err
-		}
-
-		select {
-		case events <- event:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-
-	return nil
-}
-
-// gather passes events on in batches until their channel is closed, and tells
-// whether there was one.
-func gather(ctx context.Context, events <-chan Event, batches chan<- eventsMsg) (any bool) {
-	for event := range events {
-		any = true
-		batch := []Event{event}
-		over := time.After(batching)
-
-		for open := true; open; {
-			select {
-			case more, ok := <-events:
-				if open = ok; ok {
-					batch = append(batch, more)
-				}
-			case <-over:
-				open = false
-			}
-		}
-
-		if !send(ctx, batches, eventsMsg{events: batch}) {
-			return any
-		}
-	}
-
-	return any
-}
-
-func send(ctx context.Context, batches chan<- eventsMsg, batch eventsMsg) bool {
-	select {
-	case batches <- batch:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -236,7 +236,7 @@ func opened(s *site, opts Options, w, h int) Model {
 		m = feed(m, eventsMsg{events: s.events})
 	}
 
-	return feed(m, snapshotMsg{s.snapshot, s.err, noon})
+	return feed(m, arrived(s.snapshot, s.err, noon))
 }
 
 // feed passes a message through Update and drops its command.

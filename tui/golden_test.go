@@ -48,7 +48,7 @@ func scenes() []scene {
 			s.snapshot.Health.OmniRetry = noon.Add(8 * time.Second)
 		}},
 		{name: "serve-away", w: 80, h: 24, after: func(m Model) Model {
-			m = feed(m, snapshotMsg{Snapshot{}, errors.New("bmctl serve is not running: nothing answers on /run/bmctl/bmctl.sock"), noon})
+			m = feed(m, arrived(Snapshot{}, errors.New("bmctl serve is not running: nothing answers on /run/bmctl/bmctl.sock"), noon))
 
 			return feed(m, tickMsg(noon.Add(12*time.Second)))
 		}},

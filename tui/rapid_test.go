@@ -78,9 +78,9 @@ func anyStep(t *rapid.T, m Model, s *site) Model {
 	case 0:
 		return feed(m, tea.WindowSizeMsg{Width: rapid.IntRange(0, 200).Draw(t, "w"), Height: rapid.IntRange(0, 70).Draw(t, "h")})
 	case 1:
-		return feed(m, snapshotMsg{anySnapshot(t), nil, noon})
+		return feed(m, arrived(anySnapshot(t), nil, noon))
 	case 2:
-		return feed(m, snapshotMsg{Snapshot{}, errors.New(rapid.SampledFrom(oddTexts()).Draw(t, "failure")), noon})
+		return feed(m, arrived(Snapshot{}, errors.New(rapid.SampledFrom(oddTexts()).Draw(t, "failure")), noon))
 	case 3:
 		return feed(m, eventsMsg{events: rapid.SliceOfN(rapid.Custom(anyEvent), 0, 20).Draw(t, "events")})
 	case 4:

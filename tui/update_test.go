@@ -166,7 +166,7 @@ func TestTheCursorStaysWithItsMachine(t *testing.T) {
 
 	fewer := fleet()
 	fewer.Rows = fewer.Rows[1:]
-	m = feed(m, snapshotMsg{fewer, nil, noon})
+	m = feed(m, arrived(fewer, nil, noon))
 
 	if got := m.at().name(); got != name {
 		t.Errorf("the cursor went from %s to %s", name, got)
@@ -181,13 +181,13 @@ func TestTheCursorStaysWithItsMachine(t *testing.T) {
 func TestWhatIsGoneIsNotActedUpon(t *testing.T) {
 	s := &site{snapshot: fleet()}
 	m := press(opened(s, Options{}, 80, 24), "*")
-	m = feed(m, snapshotMsg{Snapshot{Rows: fleet().Rows[:3]}, nil, noon})
+	m = feed(m, arrived(Snapshot{Rows: fleet().Rows[:3]}, nil, noon))
 
 	if len(m.selected) != 3 {
 		t.Errorf("%d selected, want the 3 that are left", len(m.selected))
 	}
 
-	if m = feed(m, snapshotMsg{Snapshot{}, nil, noon}); len(m.selected) != 0 || m.at() != nil {
+	if m = feed(m, arrived(Snapshot{}, nil, noon)); len(m.selected) != 0 || m.at() != nil {
 		t.Errorf("%d selected of none", len(m.selected))
 	}
 
@@ -237,7 +237,7 @@ func TestOmniAwayIsSaid(t *testing.T) {
 func TestServeAwayKeepsWhatIsKnown(t *testing.T) {
 	s := &site{snapshot: fleet()}
 	m := opened(s, Options{Plain: true}, 120, 30)
-	m = feed(m, snapshotMsg{Snapshot{}, errors.New("bmctl serve is not running\x1b[2J"), noon})
+	m = feed(m, arrived(Snapshot{}, errors.New("bmctl serve is not running\x1b[2J"), noon))
 	m = feed(m, tickMsg(noon.Add(12*time.Second)))
 
 	for _, text := range []string{"serve AWAY 12s", "as of 14:02:11", "r1n01", "running~", `is not running\x1b[2J`} {
@@ -246,7 +246,7 @@ func TestServeAwayKeepsWhatIsKnown(t *testing.T) {
 		}
 	}
 
-	m = feed(m, snapshotMsg{fleet(), nil, noon})
+	m = feed(m, arrived(fleet(), nil, noon))
 	if strings.Contains(m.View(), "AWAY") {
 		t.Errorf("it is back:\n%s", m.View())
 	}
@@ -262,7 +262,7 @@ func TestSnapshotsDoNotPileUp(t *testing.T) {
 		t.Fatal("a second snapshot is asked for while the first is under way")
 	}
 
-	m, again := m.onSnapshot(snapshotMsg{fleet(), nil, noon})
+	m, again := m.onSnapshot(arrived(fleet(), nil, noon))
 	if again == nil {
 		t.Error("what happened meanwhile is not looked at")
 	}
