@@ -467,3 +467,34 @@ func TestShapesOfRedfishHardware(t *testing.T) {
 		})
 	}
 }
+
+// The last entry is asked for by itself, and the serial port is given back.
+func TestCommandsThatAreSent(t *testing.T) {
+	t.Parallel()
+
+	var log lockedBuffer
+
+	_, target := bmctest.Simulated(t, bmcsim.Config{Log: log.logger()})
+	target.Protocol = power.ProtocolIPMI
+	bmc := open(t, target)
+	bmctest.Do(t, bmc, power.On, power.Off)
+
+	if _, err := bmc.(power.EventLog).EventLog(bmctest.Context(t), 1); err != nil {
+		t.Fatal(err)
+	}
+
+	if got := sent(&log, "Get SEL Entry"); len(got) != 1 {
+		t.Errorf("the last entry took %d requests", len(got))
+	}
+
+	c := console(t, bmc)
+	expectEcho(t, c)
+
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	if got := sent(&log, "Deactivate Payload"); len(got) != 1 {
+		t.Errorf("the serial port was given back %d times", len(got))
+	}
+}

@@ -65,16 +65,16 @@ func greetFailure(ctx context.Context, err error, address string, since time.Tim
 type greeter struct {
 	conn     net.Conn
 	sequence byte
+	ponged   bool // the presence ping was answered
 }
 
-// version is the controller's IPMI version. A pong alone says that it has one.
+// version is the controller's IPMI version; empty where it is there, as its
+// pong says, and does not tell.
 func (g *greeter) version(ctx context.Context) (string, error) {
 	const (
 		extended, channelSelf, operator = 0x80, 0x0e, 0x03
 		has20                           = 0x02
 	)
-
-	ponged := false
 
 	for {
 		g.sequence++
@@ -83,21 +83,13 @@ func (g *greeter) version(ctx context.Context) (string, error) {
 		answer, err := g.ask(ctx, greetAgain, capabilities, presencePing)
 
 		switch {
-		case err == nil && answer == nil: // a pong
-			if ponged {
-				return "", nil
-			}
-
-			ponged = true
 		case err == nil && len(answer) > 3 && answer[1]&extended != 0 && answer[3]&has20 != 0:
 			return "2.0", nil
 		case err == nil && len(answer) > 3:
 			return "1.5", nil
-		case err == nil:
-			return "", nil // it refuses to tell
-		case ponged:
-			return "", nil //nolint:nilerr // it is there, and does not tell its version
-		case !isTimeout(err) || over(ctx) || ctx.Err() != nil:
+		case err == nil, g.ponged:
+			return "", nil
+		case !isTimeout(err) || over(ctx):
 			return "", err
 		}
 	}
@@ -178,8 +170,8 @@ func checksum(p []byte) byte {
 	return -sum
 }
 
-// ask sends, and gives the data of the answer to the first message; nil is a
-// pong, the answer to a second one.
+// ask sends, and gives the data of the answer to the first message. Pongs are
+// noted on the way.
 func (g *greeter) ask(ctx context.Context, within time.Duration, messages ...[]byte) ([]byte, error) {
 	deadline := time.Now().Add(within)
 	if err := g.conn.SetReadDeadline(deadline); err != nil {
@@ -204,9 +196,7 @@ func (g *greeter) ask(ctx context.Context, within time.Duration, messages ...[]b
 			return nil, err
 		}
 
-		if len(messages) > 1 && isPong(buffer[:n]) {
-			return nil, nil
-		}
+		g.ponged = g.ponged || isPong(buffer[:n])
 
 		if data, ok := answerTo(messages[0], buffer[:n]); ok {
 			return data, nil

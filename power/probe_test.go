@@ -85,6 +85,19 @@ func TestProbeAnonymously(t *testing.T) {
 	}
 }
 
+// Over IPMI alone the version and the suites are told before any login.
+func TestProbeIPMIAnonymously(t *testing.T) {
+	t.Parallel()
+
+	_, target := bmctest.Simulated(t, bmcsim.Config{CipherSuites: []int{17}})
+	target.Protocol = power.ProtocolIPMI
+
+	got, err := probe(bmctest.Context(t), target, true)
+	if err != nil || got.Version != "2.0" || !got.IPMI || got.Redfish || !reflect.DeepEqual(got.Suites, []int{17}) {
+		t.Errorf("%v: %+v", err, got)
+	}
+}
+
 // Which layer failed.
 func TestProbeTellsTheLayer(t *testing.T) {
 	t.Parallel()

@@ -32,6 +32,12 @@ func (f *redfishFace) hardwareRoutes(mux *http.ServeMux) {
 	get(managerPath, f.manager)
 	get(managerPath+"/LogServices", func(*http.Request) any { return collection("LogService", "Managers/1/LogServices", "Dump", "SEL") })
 	get(managerPath+"/LogServices/Dump", f.logService)
+	get(managerPath+"/LogServices/Dump/Entries", func(*http.Request) any {
+		page := collection("LogEntry", "Managers/1/LogServices/Dump/Entries")
+		page["Members"] = []object{event{severity: "OK", text: "A dump was made"}.resource(1)}
+
+		return page
+	})
 	get(logPath, f.logService)
 	get(logPath+"/Entries", f.logEntries)
 	get(logPath+"/Entries/{id}", f.logEntry)
