@@ -11,8 +11,8 @@ import (
 
 func (a *app) kernelArgsCommand() *cobra.Command {
 	var (
-		f     actFlags
-		clear bool
+		f    actFlags
+		none bool
 	)
 
 	cmd := &cobra.Command{
@@ -27,7 +27,7 @@ behind --.
 			switch {
 			case len(args) == 0:
 				return usagef("name the machine")
-			case clear == (len(args) > 1):
+			case none == (len(args) > 1):
 				return usagef("give the kernel arguments, or --clear")
 			}
 
@@ -40,7 +40,7 @@ behind --.
 	}
 
 	f.add(cmd.Flags())
-	cmd.Flags().BoolVar(&clear, "clear", false, "no extra kernel arguments any more")
+	cmd.Flags().BoolVar(&none, "clear", false, "no extra kernel arguments any more")
 
 	return cmd
 }

@@ -59,6 +59,7 @@ func probedHost(p probed) config.Host {
 		host.Port = p.bmc.RedfishPort
 	case power.ProtocolIPMI:
 		host.Port = p.bmc.Port
+	case power.ProtocolAuto, power.ProtocolQEMU: // a probe finds neither
 	}
 
 	return host

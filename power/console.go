@@ -260,7 +260,7 @@ func (c *console) receive() {
 	for c.ctx.Err() == nil {
 		conn := c.session.conn.Conn
 		if err := conn.SetReadDeadline(time.Now().Add(consoleQuiet)); err != nil {
-			c.gone("read the console", err)
+			_ = c.gone("read the console", err) // whoever reads or writes next is told
 
 			return
 		}
@@ -273,7 +273,7 @@ func (c *console) receive() {
 		case err == nil:
 			c.take(buffer[:n])
 		case !isTimeout(err) || c.silence() > consoleDead:
-			c.gone("read the console", err)
+			_ = c.gone("read the console", err)
 		default:
 			c.ping()
 		}
@@ -289,7 +289,7 @@ func isTimeout(err error) bool {
 // ping asks for a sign of life; what becomes of it, the next silence tells.
 func (c *console) ping() {
 	if err := c.put(&app.GetDeviceIDRequest{}); err != nil {
-		c.gone("read the console", err)
+		_ = c.gone("read the console", err)
 	}
 }
 

@@ -22,11 +22,11 @@ func (d *redfish) sensors(ctx context.Context) ([]Sensor, error) {
 
 	var (
 		sensors []Sensor
-		any     bool
+		found   bool
 	)
 
 	for _, c := range all {
-		any = any || c.Thermal.ID != "" || c.Power.ID != "" || c.Sensors.ID != ""
+		found = found || c.Thermal.ID != "" || c.Power.ID != "" || c.Sensors.ID != ""
 
 		read, err := d.chassisSensors(ctx, c)
 		if err != nil {
@@ -36,7 +36,7 @@ func (d *redfish) sensors(ctx context.Context) ([]Sensor, error) {
 		sensors = append(sensors, read...)
 	}
 
-	if !any {
+	if !found {
 		return nil, fail(ErrUnsupported, "no chassis at %s has sensors", d.address)
 	}
 

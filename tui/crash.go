@@ -92,13 +92,14 @@ func (g guarded) Init() tea.Cmd { return g.crash.guard(g.Model.Init()) }
 
 // Update implements tea.Model. After a panic the model stays as it was.
 func (g guarded) Update(msg tea.Msg) (next tea.Model, cmd tea.Cmd) {
-	next = g
+	next = g // what is returned when Update panics
 
 	defer g.crash.caught()
 
 	inner, cmd := g.Model.Update(msg)
+	next = guarded{inner, g.crash}
 
-	return guarded{inner, g.crash}, g.crash.guard(cmd)
+	return next, g.crash.guard(cmd)
 }
 
 // View implements tea.Model.

@@ -101,9 +101,9 @@ func stream(ctx context.Context, source iter.Seq2[Event, error], events chan<- E
 
 // gather passes events on in batches until their channel is closed, and tells
 // whether there was one.
-func gather(ctx context.Context, events <-chan Event, batches chan<- eventsMsg) (any bool) {
+func gather(ctx context.Context, events <-chan Event, batches chan<- eventsMsg) (some bool) {
 	for event := range events {
-		any = true
+		some = true
 		batch := []Event{event}
 		over := time.After(batching)
 
@@ -119,11 +119,11 @@ func gather(ctx context.Context, events <-chan Event, batches chan<- eventsMsg) 
 		}
 
 		if !send(ctx, batches, eventsMsg{events: batch}) {
-			return any
+			return some
 		}
 	}
 
-	return any
+	return some
 }
 
 func send(ctx context.Context, batches chan<- eventsMsg, batch eventsMsg) bool {

@@ -149,7 +149,7 @@ func TestSecretsStayInside(t *testing.T) {
 		"#!ipxe\nset key hunter2\niseq ${key} other && kernel gopher://user:hunter2@x/?hunter2 || kernel http://127.0.0.1:1%zz/hunter2",
 		"#!ipxe\nkernel tftp://hunter2@example/?hunter2",
 	} {
-		result, _, err := runScript(t, t.Context(), script, nil)
+		result, _, err := runScript(t.Context(), t, script, nil)
 		if err == nil {
 			t.Errorf("%q works", script)
 		}

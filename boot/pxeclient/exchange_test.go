@@ -73,7 +73,7 @@ func TestOffersOfAWindow(t *testing.T) {
 
 // A failure is one step, wherever it comes to in the end.
 func TestAFailureIsToldOnce(t *testing.T) {
-	result, _, err := runScript(t, t.Context(), "#!ipxe\nchain --replace a.ipxe", map[string]string{"/dir/a.ipxe": "#!ipxe\nkernel nothing"})
+	result, _, err := runScript(t.Context(), t, "#!ipxe\nchain --replace a.ipxe", map[string]string{"/dir/a.ipxe": "#!ipxe\nkernel nothing"})
 	if err == nil {
 		t.Fatal("it works")
 	}

@@ -117,10 +117,3 @@ func (b *boot) towards(peer netip.AddrPort) (netip.Addr, error) {
 	defer conn.Close()
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
 }
-
-func (b *boot) source() netip.Addr {
-	if b.Local.IsValid() {
-		return b.Local
-	}
-	return netip.IPv4Unspecified()
-}

@@ -13,7 +13,7 @@ import (
 )
 
 // runScript runs a script whose neighbours, by path, are files.
-func runScript(t testing.TB, ctx context.Context, script string, files map[string]string) (Result, []string, error) {
+func runScript(ctx context.Context, t testing.TB, script string, files map[string]string) (Result, []string, error) {
 	t.Helper()
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, found := files[r.URL.Path]
@@ -102,7 +102,7 @@ func TestScripts(t *testing.T) {
 		{name: "a file", script: "chain file:///etc/passwd", err: `scheme "file" is not supported`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			result, console, err := runScript(t, t.Context(), c.script, c.files)
+			result, console, err := runScript(t.Context(), t, c.script, c.files)
 			if result.Outcome != c.outcome || strings.Join(console, "/") != c.console {
 				t.Errorf("outcome %q, console %q", result.Outcome, console)
 			}
@@ -125,7 +125,7 @@ func TestKernels(t *testing.T) {
 		{"a unified kernel image", "chain /uki.efi quiet", "WEB/uki.efi", "", "quiet"},
 	} {
 		for _, fetch := range []bool{false, true} {
-			result, _, err := runScript(t, t.Context(), c.script, files)
+			result, _, err := runScript(t.Context(), t, c.script, files)
 			if err != nil || result.Outcome != OutcomeKernel || result.Kernel != c.kernel || result.Initrd != c.initrd || result.Cmdline != c.cmdline {
 				t.Errorf("%s (fetch %v): %+v, %v", c.name, fetch, result, err)
 			}
@@ -136,7 +136,7 @@ func TestKernels(t *testing.T) {
 func TestASleepEndsWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, _, err := runScript(t, ctx, "sleep 100000000\n:a\necho a || goto a", nil)
+	_, _, err := runScript(ctx, t, "sleep 100000000\n:a\necho a || goto a", nil)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("ended by %v", err)
 	}

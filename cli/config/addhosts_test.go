@@ -122,13 +122,13 @@ func TestAddHostsLeavesWhatItDoesNotUnderstand(t *testing.T) {
 
 func TestAddHostsFollowsALink(t *testing.T) {
 	dir := t.TempDir()
-	real, link := filepath.Join(dir, "real.yaml"), filepath.Join(dir, "link.yaml")
+	target, link := filepath.Join(dir, "real.yaml"), filepath.Join(dir, "link.yaml")
 
-	if err := os.WriteFile(real, []byte("hosts: {}\n"), 0o600); err != nil {
+	if err := os.WriteFile(target, []byte("hosts: {}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
-	if err := os.Symlink(real, link); err != nil {
+	if err := os.Symlink(target, link); err != nil {
 		t.Fatal(err)
 	}
 
@@ -140,7 +140,7 @@ func TestAddHostsFollowsALink(t *testing.T) {
 		t.Errorf("the link became %v, %v", info.Mode(), err)
 	}
 
-	file, err := config.Load(real, true)
+	file, err := config.Load(target, true)
 	if err != nil || len(file.Hosts) != 2 {
 		t.Errorf("%v, %v", file.Hosts, err)
 	}

@@ -123,6 +123,7 @@ func (c *chassis) switchPower(kind ActKind, protocol power.Protocol) bool {
 	case ActCycle, ActReset:
 		c.powerOff()
 		c.powerOn()
+	case ActNMI, ActBootSet, ActBootClear: // the power stays as it is
 	}
 
 	return true

@@ -240,7 +240,7 @@ func (f *redfishFace) refuse(w http.ResponseWriter, status int, id, message stri
 func (f *redfishFace) page(w http.ResponseWriter, status int) {
 	w.Header().Set("Content-Type", "text/html")
 	w.WriteHeader(status)
-	fmt.Fprintf(w, "<html><body>%s</body></html>", http.StatusText(status))
+	_, _ = fmt.Fprintf(w, "<html><body>%s</body></html>", http.StatusText(status))
 }
 
 // decode reads a request body, or refuses it.

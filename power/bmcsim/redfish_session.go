@@ -100,7 +100,7 @@ func (f *redfishFace) breakOff(w http.ResponseWriter) {
 		return
 	}
 
-	fmt.Fprint(conn, "HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{\"err")
+	_, _ = fmt.Fprint(conn, "HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{\"err")
 	conn.Close()
 }
 

@@ -103,7 +103,7 @@ func (l *Link) forward() {
 		l.asked.Add(1)
 
 		if back := l.back(client); back != nil {
-			l.carry(append([]byte(nil), buf[:n]...), false, func(p []byte) { back.Write(p) })
+			l.carry(append([]byte(nil), buf[:n]...), false, func(p []byte) { _, _ = back.Write(p) })
 		}
 	}
 }
@@ -132,7 +132,7 @@ func (l *Link) back(client *net.UDPAddr) *net.UDPConn {
 				return
 			}
 
-			l.carry(append([]byte(nil), buf[:n]...), true, func(p []byte) { l.front.WriteToUDP(p, client) })
+			l.carry(append([]byte(nil), buf[:n]...), true, func(p []byte) { _, _ = l.front.WriteToUDP(p, client) })
 		}
 	})
 

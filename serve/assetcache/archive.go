@@ -201,7 +201,7 @@ func (c *Cache) unpack(r io.Reader, asset Asset) error {
 	switch {
 	case err != nil:
 	case digest != asset.SHA256:
-		err = fmt.Errorf("%w on the way: its sha256 is %.12s..., was %.12s...", errAltered, digest, asset.SHA256)
+		err = fmt.Errorf("%w on the way: its sha256 begins with %.12s, not with %.12s", errAltered, digest, asset.SHA256)
 	default:
 		err = c.publish(file, asset)
 	}

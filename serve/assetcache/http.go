@@ -32,7 +32,7 @@ func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	sent := &sender{ResponseWriter: w, control: http.NewResponseController(w)}
 	defer func() {
 		if r.Method == http.MethodGet && sent.bytes > 0 {
-			c.cfg.Served(Transfer{Key: key, Request: r, Bytes: sent.bytes, Duration: time.Now().Sub(begun), Complete: sent.complete})
+			c.cfg.Served(Transfer{Key: key, Request: r, Bytes: sent.bytes, Duration: time.Since(begun), Complete: sent.complete})
 		}
 	}()
 

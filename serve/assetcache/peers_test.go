@@ -2,6 +2,7 @@ package assetcache_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -97,7 +98,7 @@ func cpuOf(t *testing.T, pid string) time.Duration {
 		t.Fatal(err)
 	}
 
-	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
 	ticks := 0
 
 	for _, field := range fields[11:13] { // utime and stime, proc(5)

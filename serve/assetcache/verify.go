@@ -108,7 +108,7 @@ func compareDigest(path string, asset Asset) error {
 	}
 
 	if digest != asset.SHA256 {
-		return fmt.Errorf("%w: its sha256 is %.12s..., was %.12s...", errAltered, digest, asset.SHA256)
+		return fmt.Errorf("%w: its sha256 begins with %.12s, not with %.12s", errAltered, digest, asset.SHA256)
 	}
 
 	return nil
