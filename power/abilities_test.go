@@ -498,3 +498,26 @@ func TestCommandsThatAreSent(t *testing.T) {
 		t.Errorf("the serial port was given back %d times", len(got))
 	}
 }
+
+// A console at which nothing happens asks for a sign of life, and lives on.
+func TestQuietConsole(t *testing.T) {
+	t.Parallel()
+
+	var log lockedBuffer
+
+	_, target := bmctest.Simulated(t, bmcsim.Config{Log: log.logger()})
+	target.Protocol = power.ProtocolIPMI
+	c := console(t, open(t, target))
+	expectEcho(t, c)
+
+	deadline := time.Now().Add(20 * time.Second)
+	for len(sent(&log, "Get Device ID")) == 0 {
+		if time.Now().After(deadline) {
+			t.Fatal("no sign of life was asked for in 20s")
+		}
+
+		time.Sleep(100 * time.Millisecond)
+	}
+
+	expectEcho(t, c)
+}
