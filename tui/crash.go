@@ -92,14 +92,16 @@ func (g guarded) Init() tea.Cmd { return g.crash.guard(g.Model.Init()) }
 
 // Update implements tea.Model. After a panic the model stays as it was.
 func (g guarded) Update(msg tea.Msg) (next tea.Model, cmd tea.Cmd) {
-	next = g // what is returned when Update panics
-
+	defer func() {
+		if next == nil {
+			next = g
+		}
+	}()
 	defer g.crash.caught()
 
 	inner, cmd := g.Model.Update(msg)
-	next = guarded{inner, g.crash}
 
-	return next, g.crash.guard(cmd)
+	return guarded{inner, g.crash}, g.crash.guard(cmd)
 }
 
 // View implements tea.Model.
