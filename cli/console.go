@@ -75,15 +75,23 @@ func (a *app) console(ctx context.Context, args []string, f consoleFlags) (err e
 		return err
 	}
 
-	a.note("connected to %s: ~. at the start of a line or ctrl-] ends, ~? helps", bmc.Name)
-
-	s := consoleSession{port: port, stdin: a.stdin, stdout: output, readOnly: f.readOnly, say: a.sayRaw}
+	s := consoleSession{
+		port: port, stdin: a.stdin, stdout: output, readOnly: f.readOnly, say: a.sayRaw, sayPlain: a.sayPlain,
+		greet: func(say func(string)) {
+			if !a.global.quiet {
+				say("connected to " + bmc.Name + ": ~. at the start of a line or ctrl-] ends, ~? helps")
+			}
+		},
+	}
 
 	err = s.run(ctx)
 	a.note("console of %s closed", bmc.Name)
 
 	return blamed(bmc, err)
 }
+
+// sayPlain writes a line where no terminal is raw.
+func (a *app) sayPlain(text string) { a.note("%s", text) }
 
 // sayRaw writes a line below what the machine has written: a raw terminal needs
 // the carriage return.

@@ -16,6 +16,8 @@ type consoleSession struct {
 	stdout        io.Writer
 	readOnly      bool
 	say           func(string) // a line for the person, below the machine's own
+	sayPlain      func(string) // the same where no terminal is raw
+	greet         func(say func(string))
 	typed         chan []byte
 	ended, failed chan error
 }
@@ -42,6 +44,14 @@ func (s consoleSession) run(ctx context.Context) (err error) {
 
 	defer func() { err = errors.Join(err, restore()) }()
 	defer func() { err = errors.Join(err, s.port.Close()) }()
+
+	// Only now, with the keys taken: what a person types who has read that the
+	// console is there is not for the terminal any more.
+	if person {
+		s.greet(s.say)
+	} else {
+		s.greet(s.sayPlain)
+	}
 
 	go s.show()
 	go s.listen(ctx, person)
