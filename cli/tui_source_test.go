@@ -120,8 +120,8 @@ func TestTheViewOfALab(t *testing.T) {
 		}
 	}
 
-	until(t, s, "r1n01 becomes ready, r1n02 rejected", func(snapshot tui.Snapshot) bool {
-		return rowOf(snapshot, "r1n01").Status == "ready" && rowOf(snapshot, "r1n02").Status == "rejected"
+	until(t, s, "r1n01 becomes ready and is switched off, r1n02 rejected", func(snapshot tui.Snapshot) bool {
+		return rowOf(snapshot, "r1n01").Status == "ready" && rowOf(snapshot, "r1n01").Power == "off" && rowOf(snapshot, "r1n02").Status == "rejected"
 	})
 
 	withoutServe(t, l, s)
