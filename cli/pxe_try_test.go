@@ -436,7 +436,10 @@ func TestPXENamesAnotherServer(t *testing.T) {
 	s := newSegment(t)
 	s.site("10.77.0.1")
 	s.proxy(goodLoaders())
-	s.peer("10.77.0.6", func(d *dhcpv4.DHCPv4) { d.DeleteOption(dhcpv4.OptionServerIdentifier) })
+	s.peer("10.77.0.6", func(d *dhcpv4.DHCPv4) {
+		d.DeleteOption(dhcpv4.OptionServerIdentifier)
+		time.Sleep(300 * time.Millisecond) // iPXE needs no option 54 and takes the first offer
+	})
 
 	tests, exit := s.pxeTest("--interface", "net0", "--firmware", "uefi")
 	if exit != 0 || len(tests) != 1 || !tests[0].Works {
