@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,6 +50,7 @@ func startLab(t *testing.T) *lab.Lab {
 	l, err := lab.Start(t.Context(), lab.Config{
 		Machines: 2, Subnet: 64 - int(labSubnets.Add(1)), Seed: 7, Speed: 8, AutoAccept: true, Dir: dir, Exe: exe,
 		MinRebootInterval: time.Second, Rejoin: time.Hour, Environ: append(os.Environ(), asBmctl+"=1", "HOME="+dir),
+		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		t.Fatal(err)

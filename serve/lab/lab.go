@@ -226,12 +226,19 @@ func (l *Lab) Omni() *omnisim.Server { return l.omni }
 func (l *Lab) Endpoint() string { return l.omni.Endpoint() }
 
 // PowerOnAll tells every machine that is off to boot from the network, as a
-// person with the BMC's password does.
+// person with the BMC's password does, who tries again when it fails.
 func (l *Lab) PowerOnAll() {
 	for _, m := range l.machines {
 		l.wg.Go(func() {
-			if err := m.powerOn(l.ctx); err != nil {
-				l.log.Warn("not powered on", "machine", m.Name, "error", err)
+			for l.ctx.Err() == nil && m.BMC.State() == power.StateOff {
+				err := m.powerOn(l.ctx)
+				if err == nil || l.ctx.Err() != nil {
+					return
+				}
+
+				l.log.Warn("not powered on; trying again", "machine", m.Name, "error", err)
+
+				_ = pause(l.ctx, time.Second)
 			}
 		})
 	}
