@@ -20,6 +20,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -161,13 +162,13 @@ func TestSecretsStayInside(t *testing.T) {
 
 // windows is a TFTP server that knows RFC 7440, and counts the acknowledgements. It
 // loses a block once.
-func windows(t *testing.T, content []byte) (netip.AddrPort, *int) {
+func windows(t *testing.T, content []byte) (netip.AddrPort, *atomic.Int64) {
 	t.Helper()
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	acks, done := 0, make(chan struct{})
+	acks, done := &atomic.Int64{}, make(chan struct{})
 	t.Cleanup(func() { conn.Close(); <-done })
 	go func() {
 		defer close(done)
@@ -195,7 +196,7 @@ func windows(t *testing.T, content []byte) (netip.AddrPort, *int) {
 					continue
 				}
 			case opAck:
-				acks++
+				acks.Add(1)
 				first = int(binary.BigEndian.Uint16(buffer[2:])) + 1
 			default:
 				continue
@@ -211,7 +212,7 @@ func windows(t *testing.T, content []byte) (netip.AddrPort, *int) {
 			}
 		}
 	}()
-	return conn.LocalAddr().(*net.UDPAddr).AddrPort(), &acks
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort(), acks
 }
 
 func TestWindows(t *testing.T) {
@@ -223,8 +224,8 @@ func TestWindows(t *testing.T) {
 		if err != nil || !bytes.Equal(got, content) {
 			t.Errorf("window %d: %d bytes, %v", window, len(got), err)
 		}
-		if *acks < want || *acks > want+2 {
-			t.Errorf("window %d: %d acknowledgements, not about %d", window, *acks, want)
+		if n := int(acks.Load()); n < want || n > want+2 {
+			t.Errorf("window %d: %d acknowledgements, not about %d", window, n, want)
 		}
 	}
 }
