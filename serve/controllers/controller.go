@@ -16,6 +16,7 @@ import (
 	"github.com/bmctl/bmctl/power"
 	"github.com/bmctl/bmctl/serve/localapi"
 	"github.com/bmctl/bmctl/serve/policy"
+	"github.com/bmctl/bmctl/serve/resources"
 )
 
 // Agents are the metal agents that are connected, by machine id. *agent.Hub
@@ -325,7 +326,7 @@ func modify[T any, R interface {
 		change(r.(R)) //nolint:forcetypeassert // the state returns the type that was asked for
 
 		return nil
-	}, state.WithUpdateOwner(ownerName(c.cfg.ProviderID, owner)))
+	}, state.WithUpdateOwner(resources.Owner(c.cfg.ProviderID, owner)))
 	if err != nil {
 		return err
 	}
@@ -334,12 +335,4 @@ func modify[T any, R interface {
 	c.known.Put(written, true)
 
 	return nil
-}
-
-func ownerName(provider, controller string) string {
-	if controller == "" {
-		return ""
-	}
-
-	return provider + "." + controller
 }

@@ -160,7 +160,7 @@ func (c *Controller) destroy(ctx context.Context, r resource.Resource, owner str
 		}
 	}
 
-	err := c.cfg.State.Destroy(ctx, md, state.WithDestroyOwner(ownerName(c.cfg.ProviderID, owner)))
+	err := c.cfg.State.Destroy(ctx, md, state.WithDestroyOwner(resources.Owner(c.cfg.ProviderID, owner)))
 	if err != nil && !state.IsNotFoundError(err) {
 		return err
 	}
