@@ -145,6 +145,17 @@ func bootItem(option []byte) []byte {
 	return nil
 }
 
+// addressOf is the address that a client has, or asks its DHCP server for in the
+// last step before it has it (RFC 2131, section 4.3.2); else it is not valid.
+func addressOf(request *dhcpv4.DHCPv4) netip.Addr {
+	ip := request.ClientIPAddr
+	if request.MessageType() == dhcpv4.MessageTypeRequest && request.RequestedIPAddress() != nil {
+		ip = request.RequestedIPAddress()
+	}
+	addr, _ := netip.AddrFromSlice(ip.To4())
+	return addr
+}
+
 // destination says where an answer goes: to the relay, by broadcast to a client
 // without an address, else back to where the packet came from.
 func destination(request *dhcpv4.DHCPv4, source netip.AddrPort) netip.AddrPort {

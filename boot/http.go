@@ -63,7 +63,7 @@ func (s *Server) serveBoot(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	s.followedBy(machine.MAC)
+	s.askedBy(machine)
 	s.recorder.post(record{level: slog.LevelInfo, text: "handle iPXE boot request", attrs: []slog.Attr{
 		slog.String("uuid", machine.UUID), slog.String("mac", machine.MAC), slog.String("arch", machine.Arch),
 		slog.String("source", machine.Addr.String())}})
@@ -128,6 +128,7 @@ func (s *Server) serveRefused(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	event := Event{Type: EventLoader, File: cleanName(r.PathValue("name")), Addr: peer(r)}
+	event.MAC, event.Arch = s.stations.loads(event.Addr)
 	content, ok := s.file(event.File, s.baseOf(r))
 	if !ok {
 		s.recorder.ignored(event, fmt.Sprintf("there is no file %q", event.File))
@@ -189,10 +190,11 @@ func (s *Server) writeScript(w http.ResponseWriter, render func() (string, error
 	_, _ = io.WriteString(w, script)
 }
 
-// followedBy notes that the machine with this MAC got as far as our scripts.
-func (s *Server) followedBy(mac string) {
-	if hardware, err := net.ParseMAC(mac); err == nil && len(hardware) == 6 {
+// askedBy notes that the machine's NIC got as far as our scripts, and from where.
+func (s *Server) askedBy(m Machine) {
+	if hardware, err := net.ParseMAC(m.MAC); err == nil && len(hardware) == 6 {
 		s.stations.followed([6]byte(hardware))
+		s.stations.moved([6]byte(hardware), m.Addr, m.Arch)
 	}
 }
 

@@ -98,6 +98,7 @@ func (p *proxy) handle(data []byte, control *ipv4.ControlMessage, source netip.A
 	c, err := classify(request)
 	if err == nil {
 		event.Arch = c.arch
+		p.server.stations.moved([6]byte(c.mac), addressOf(request), c.arch)
 		err = expected(request, p.second)
 	}
 	if err == nil && !p.server.stations.allow([6]byte(c.mac)) {

@@ -2,6 +2,8 @@ package boot
 
 import (
 	"container/list"
+	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -30,6 +32,10 @@ type station struct {
 	// followed: after the last offer it went on to the next step, so that offer's
 	// style suits its firmware.
 	followed bool
+	// addr is the address that it had last, and arch what it said to be; they name
+	// the NIC of a TFTP request, which carries neither.
+	addr netip.Addr
+	arch string
 }
 
 // stations remembers the MACs seen last. It is safe for concurrent use.
@@ -37,10 +43,11 @@ type stations struct {
 	mu     sync.Mutex
 	byMAC  map[[6]byte]*list.Element
 	recent *list.List // of *station, the latest in front
+	byAddr map[netip.Addr]*station
 }
 
 func newStations() *stations {
-	return &stations{byMAC: map[[6]byte]*list.Element{}, recent: list.New()}
+	return &stations{byMAC: map[[6]byte]*list.Element{}, recent: list.New(), byAddr: map[netip.Addr]*station{}}
 }
 
 // get returns the station of a MAC, made if need be. The caller holds the lock.
@@ -50,9 +57,11 @@ func (s *stations) get(mac [6]byte) *station {
 		return e.Value.(*station)
 	}
 	if s.recent.Len() >= maxStations {
-		oldest := s.recent.Back()
-		delete(s.byMAC, oldest.Value.(*station).mac)
-		s.recent.Remove(oldest)
+		oldest := s.recent.Remove(s.recent.Back()).(*station)
+		delete(s.byMAC, oldest.mac)
+		if s.byAddr[oldest.addr] == oldest {
+			delete(s.byAddr, oldest.addr)
+		}
 	}
 	st := &station{mac: mac, limit: rate.NewLimiter(packetsPerSecond, packetsBurst)}
 	s.byMAC[mac] = s.recent.PushFront(st)
@@ -71,6 +80,34 @@ func (s *stations) followed(mac [6]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.get(mac).followed = true
+}
+
+// moved notes that a MAC has an address now.
+func (s *stations) moved(mac [6]byte, addr netip.Addr, arch string) {
+	if addr = addr.Unmap(); !addr.IsValid() || addr.IsUnspecified() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.get(mac)
+	if s.byAddr[st.addr] == st {
+		delete(s.byAddr, st.addr)
+	}
+	st.addr, st.arch = addr, arch
+	s.byAddr[addr] = st
+}
+
+// loads notes that whoever has the address loads a file, which is the step after
+// an offer, and says who that is; empty if nobody said to have it.
+func (s *stations) loads(addr netip.Addr) (mac, arch string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.byAddr[addr.Unmap()]
+	if st == nil {
+		return "", ""
+	}
+	st.followed = true
+	return net.HardwareAddr(st.mac[:]).String(), st.arch
 }
 
 // singlePhase chooses the style of the next offer to an EFI machine: two phases

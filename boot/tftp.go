@@ -73,6 +73,7 @@ func (t *tftpServer) serve(ctx context.Context) error {
 func (t *tftpServer) handle(ctx context.Context, packet []byte, control *ipv4.ControlMessage, client *net.UDPAddr) {
 	peer := client.AddrPort()
 	event := Event{Type: EventLoader, Addr: peer.Addr().Unmap(), Interface: t.interfaces.name(control)}
+	event.MAC, event.Arch = t.stations.loads(event.Addr)
 	t.mu.Lock()
 	port, busy := t.active[peer]
 	full := len(t.active) >= maxTransfers

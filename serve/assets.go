@@ -140,8 +140,8 @@ func (a *assets) local(arch string, args []string) (boot.Decision, error) {
 
 	base := "http://" + a.at().String() + "/assets/"
 	d := boot.Decision{
-		Kernel: base + "kernel-" + arch,
-		Initrd: base + "initramfs-metal-" + arch + ".xz",
+		Kernel: base + "kernel-" + arch + askerQuery,
+		Initrd: base + "initramfs-metal-" + arch + ".xz" + askerQuery,
 		Args:   append(strings.Fields(string(cmdline)), args...),
 	}
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -65,17 +66,18 @@ func (s *Server) keepCache() (end func()) {
 }
 
 // assetServed is a step of the boot of the machine that its script names.
-func (s *Server) assetServed(t assetcache.Transfer) {
+func (s *Server) assetServed(t assetcache.Transfer, from string) {
 	asker := bootAsker(t.Request)
-	reason := "from the asset cache"
+	reason := from
 
 	if !t.Complete {
-		reason = "broke off"
+		reason += ", broke off"
 	}
 
 	s.log.Info("file sent", "component", "assets", "filename", t.File, "bytes", t.Bytes, "source", t.Request.RemoteAddr, "uuid", asker.UUID, "complete", t.Complete)
 
 	asker.Type, asker.Time, asker.File = boot.EventType(assetStage(t.File)), time.Now(), t.File
+	asker.Arch = assetArch(t.File)
 	asker.Bytes, asker.Duration, asker.Reason = t.Bytes, t.Duration, reason
 	s.sawBoot(asker)
 }
@@ -156,18 +158,20 @@ func (a *assets) expect(ctx context.Context, w wish) (b assetcache.Boot, id stri
 	return b, id, a.cache.Expect(b)
 }
 
-// ours is where we serve the asset of the factory's URL. iPXE fills in the uuid, for
-// our events. What has no key stays where it is: Expect let none pass.
+// askerQuery is what iPXE fills in, for our events.
+const askerQuery = "?uuid=${uuid}&mac=${netX/mac:hexhyp}"
+
+// ours is where we serve the asset of the factory's URL. What has no key stays where it is: Expect let none pass.
 func (a *assets) ours(origin string) string {
 	key, err := assetcache.KeyOf(origin)
 	if err != nil {
 		return origin
 	}
 
-	return "http://" + a.at().String() + key.Path() + "?uuid=${uuid}"
+	return "http://" + a.at().String() + key.Path() + askerQuery
 }
 
-// bootAsker is who asks for a file; the uuid is the machine's own word.
+// bootAsker is who asks for a file; uuid and MAC are the machine's own words.
 func bootAsker(r *http.Request) boot.Event {
 	id, err := uuid.Parse(r.URL.Query().Get("uuid"))
 	from, _ := netip.ParseAddrPort(r.RemoteAddr) // of a TCP connection it is one
@@ -175,6 +179,10 @@ func bootAsker(r *http.Request) boot.Event {
 
 	if err == nil {
 		asker.UUID = id.String()
+	}
+
+	if mac, err := net.ParseMAC(r.URL.Query().Get("mac")); err == nil {
+		asker.MAC = mac.String()
 	}
 
 	return asker

@@ -140,9 +140,19 @@ func bootEvent(e boot.Event) localapi.Event {
 		text += " " + e.File
 	}
 
-	if e.Type == boot.EventScript {
-		text += ": " + e.Decision.String()
+	shown := localapi.Event{
+		At: e.Time, MachineID: e.UUID, MAC: e.MAC, Type: string(e.Type), Text: text, Reason: e.Reason,
+		Interface: e.Interface, Arch: e.Arch, File: e.File, Bytes: e.Bytes, DurationSeconds: e.Duration.Seconds(),
 	}
 
-	return localapi.Event{At: e.Time, MachineID: e.UUID, MAC: e.MAC, Type: string(e.Type), Text: text, Reason: e.Reason}
+	if e.Addr.IsValid() && !e.Addr.IsUnspecified() {
+		shown.Address = e.Addr.String()
+	}
+
+	if e.Type == boot.EventScript {
+		shown.Decision = e.Decision.String()
+		shown.Text += ": " + shown.Decision
+	}
+
+	return shown
 }

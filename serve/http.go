@@ -1,6 +1,8 @@
 package serve
 
 import (
+	"fmt"
+	"io/fs"
 	"net/http"
 	"net/netip"
 	"os"
@@ -10,7 +12,6 @@ import (
 
 	"github.com/bmctl/bmctl/boot"
 	"github.com/bmctl/bmctl/serve/assetcache"
-	"github.com/bmctl/bmctl/serve/localapi"
 )
 
 // newBoot makes the network boot service.
@@ -88,24 +89,35 @@ func (s *Server) newHTTP(config http.Handler) *http.Server {
 
 // assets serves the local boot assets, files alone, and notes who loads them.
 func (s *Server) assets() http.Handler {
-	files := http.StripPrefix("/assets/", http.FileServerFS(os.DirFS(s.cfg.BootAssetsPath)))
+	dir := http.Dir(s.cfg.BootAssetsPath) // which gives files to sendfile, as an fs.FS does not
+	files := assetcache.Watch(http.FileServer(dir), func(t assetcache.Transfer) { s.assetServed(t, "from the local boot assets") })
 
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name := path.Base(r.URL.Path)
-
-		if strings.HasSuffix(r.URL.Path, "/") {
+	return http.StripPrefix("/assets", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		info, err := fs.Stat(os.DirFS(s.cfg.BootAssetsPath), strings.TrimPrefix(path.Clean(r.URL.Path), "/"))
+		if err != nil || !info.Mode().IsRegular() {
+			asker := bootAsker(r)
+			asker.Type, asker.Time, asker.File = boot.EventIgnored, time.Now(), path.Base(r.URL.Path)
+			asker.Reason = fmt.Sprintf("there is no local boot asset %q", asker.File)
+			s.sawBoot(asker)
 			http.NotFound(w, r)
 
 			return
 		}
 
-		s.log.Info("file requested", "component", "assets", "filename", name, "source", r.RemoteAddr)
+		s.log.Info("file requested", "component", "assets", "filename", path.Base(r.URL.Path), "source", r.RemoteAddr)
 		files.ServeHTTP(w, r)
+	}))
+}
 
-		if r.Method == http.MethodGet {
-			s.events.add(localapi.Event{At: time.Now(), Type: assetStage(name), Text: "loaded " + name, Reason: "asked by " + r.RemoteAddr})
+// assetArch reads the architecture in a boot asset's name; "" where there is none.
+func assetArch(name string) string {
+	for _, arch := range []string{"amd64", "arm64"} {
+		if strings.Contains(name, arch) {
+			return arch
 		}
-	})
+	}
+
+	return ""
 }
 
 func assetStage(name string) string {

@@ -87,7 +87,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 
-	if s.cache, err = s.newCache(s.assetServed); err != nil {
+	if s.cache, err = s.newCache(func(t assetcache.Transfer) { s.assetServed(t, "from the asset cache") }); err != nil {
 		return nil, err
 	}
 

@@ -3,9 +3,28 @@ package assetcache
 import (
 	"io"
 	"net/http"
+	"path"
 	"strconv"
 	"time"
 )
+
+// Watch serves through handler with the patience that the cache has with its own
+// files: a machine that does not read is given up, and sendfile is kept. Each
+// transfer is told to served; its Key names the file alone, by the last word of the
+// path.
+func Watch(handler http.Handler, served func(Transfer)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begun := time.Now()
+		sent := &sender{ResponseWriter: w, control: http.NewResponseController(w)}
+		handler.ServeHTTP(sent, r)
+
+		sent.expectBy(time.Time{}) // the connection serves the next request
+
+		if r.Method == http.MethodGet && sent.bytes > 0 && !sent.refused {
+			served(Transfer{Key: Key{File: path.Base(r.URL.Path)}, Request: r, Bytes: sent.bytes, Duration: time.Since(begun), Complete: sent.complete})
+		}
+	})
+}
 
 // sender counts what is sent, and gives up a machine that does not read. Files go
 // through the kernel's sendfile, as they do without it.
@@ -14,10 +33,17 @@ type sender struct {
 	control  *http.ResponseController
 	bytes    int64
 	complete bool
+	refused  bool // what is sent is the reason why there is no file
 }
 
 // Unwrap is how http.ResponseController finds the connection.
 func (s *sender) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (s *sender) WriteHeader(status int) {
+	s.refused = status >= http.StatusBadRequest
+	s.ResponseWriter.WriteHeader(status)
+}
 
 // Write implements io.Writer.
 func (s *sender) Write(data []byte) (int, error) {

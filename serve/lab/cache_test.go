@@ -27,13 +27,13 @@ func TestAssetCache(t *testing.T) {
 	}
 
 	s := script(t, l, m, "")
-	if !strings.Contains(s, "/kernel-amd64?uuid=${uuid} ") || strings.Count(s, ":"+port(t, s)+"/image/") != 2 {
+	if !strings.Contains(s, "/kernel-amd64?uuid=${uuid}&mac=${netX/mac:hexhyp} ") || strings.Count(s, ":"+port(t, s)+"/image/") != 2 {
 		t.Errorf("the machine does not load from serve:\n%s", s)
 	}
 
 	for word := range strings.FieldsSeq(s) {
 		if strings.Contains(word, "/image/") {
-			load(t, strings.Replace(word, "${uuid}", m.UUID, 1))
+			load(t, strings.NewReplacer("${uuid}", m.UUID, "${netX/mac:hexhyp}", "02-00-00-00-00-01").Replace(word))
 		}
 	}
 
@@ -43,7 +43,9 @@ func TestAssetCache(t *testing.T) {
 
 		events, err := client.History(t.Context(), localapi.HistoryQuery{Machine: m.UUID})
 		has := func(kind string) bool {
-			return slices.ContainsFunc(events, func(e localapi.Event) bool { return e.Type == kind && e.Reason == "from the asset cache" })
+			return slices.ContainsFunc(events, func(e localapi.Event) bool {
+				return e.Type == kind && e.Reason == "from the asset cache" && e.Bytes > 0 && e.Arch == "amd64" && e.MAC == "02:00:00:00:00:01"
+			})
 		}
 
 		return err == nil && has("kernel") && has("initrd")

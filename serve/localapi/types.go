@@ -73,7 +73,8 @@ const (
 )
 
 // Event is something that happened; MachineID is empty for events of serve
-// itself or of machines that are not known yet.
+// itself or of machines that are not known yet. Those of a network boot say in
+// addition which NIC asked and what it got, as far as that step tells.
 type Event struct {
 	// Seq numbers the events of one run of serve, from 1, without gaps.
 	Seq       uint64    `json:"seq"`
@@ -83,6 +84,16 @@ type Event struct {
 	Type      string    `json:"type"`
 	Text      string    `json:"text"`
 	Reason    string    `json:"reason,omitempty"`
+
+	Address   string `json:"address,omitempty"`   // that asked
+	Interface string `json:"interface,omitempty"` // of serve's host, that heard it
+	Arch      string `json:"arch,omitempty"`      // amd64 or arm64
+	File      string `json:"file,omitempty"`      // offered or sent
+	Bytes     int64  `json:"bytes,omitempty"`     // sent; at the end of a transfer
+	// DurationSeconds is how long the transfer took.
+	DurationSeconds float64 `json:"durationSeconds,omitempty"`
+	// Decision is what a script was answered: agent, talos, disk or wait.
+	Decision string `json:"decision,omitempty"`
 }
 
 // Health is serve's own state: who it is, what it listens on, and whether it
