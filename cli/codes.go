@@ -27,6 +27,7 @@ const (
 	codeFactoryFailed   code = "factory_failed"
 	codeBMCAuth         code = "bmc_auth"
 	codeBMCUnreachable  code = "bmc_unreachable"
+	codeNotYet          code = "not_yet"
 	codeBMCBusy         code = "bmc_busy"
 	codeBMCRefused      code = "bmc_refused"
 	codeBMCUnsupported  code = "bmc_unsupported"
@@ -92,6 +93,7 @@ func codes() map[code]kindOf {
 		codeFactoryFailed:   {exit: exitError, retryable: true},
 		codeBMCAuth:         {exit: exitAuth},
 		codeBMCUnreachable:  {exit: exitUnreachable, retryable: true},
+		codeNotYet:          {exit: exitError, retryable: true},
 		codeBMCBusy:         {exit: exitError, retryable: true},
 		codeBMCRefused:      {exit: exitError},
 		codeBMCUnsupported:  {exit: exitError},

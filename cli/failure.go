@@ -70,6 +70,7 @@ func knownErrors() []kindOfError {
 		{localapi.ErrRefused, codeRefused, ""},
 		{localapi.ErrInvalid, codeUsage, ""},
 		{localapi.ErrInCluster, codeRefused, ""},
+		{localapi.ErrNotYet, codeNotYet, "try again in a moment"},
 		{power.ErrUnreachable, codeBMCUnreachable, ""},
 		{power.ErrAuth, codeBMCAuth, ""},
 		{power.ErrBusy, codeBMCBusy, ""},

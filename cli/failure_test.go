@@ -46,6 +46,7 @@ func TestExitCodeOfEachKind(t *testing.T) {
 		{wrap(&localapi.RemoteError{Kind: localapi.ErrRefused, Message: "no"}), codeRefused, 7},
 		{wrap(power.ErrUnreachable), codeBMCUnreachable, 5},
 		{wrap(power.ErrAuth), codeBMCAuth, 4},
+		{wrap(localapi.ErrNotYet), codeNotYet, 1},
 		{wrap(power.ErrBusy), codeBMCBusy, 1},
 		{wrap(power.ErrRefused), codeBMCRefused, 1},
 		{wrap(power.ErrUnsupported), codeBMCUnsupported, 1},

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bmctl/bmctl/serve/lab"
+	"github.com/bmctl/bmctl/serve/localapi"
 )
 
 // labFlags are the flags of lab.
@@ -255,7 +256,7 @@ func (a *app) followLab(ctx context.Context, machines int) {
 
 	for ctx.Err() == nil {
 		list, err := client.Machines(ctx)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, localapi.ErrNotYet) {
 			a.note("%s", err.Error())
 		}
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -72,6 +73,10 @@ func (a *app) pxeEvents(ctx context.Context, args []string, f pxeEventsFlags) er
 // eventFilter says which events are of the machine, and what machines are called.
 func (a *app) eventFilter(ctx context.Context, client *localapi.Client, args []string) (func(localapi.Event) bool, map[string]string, error) {
 	list, err := client.Machines(ctx)
+	if errors.Is(err, localapi.ErrNotYet) && len(args) == 0 {
+		err = nil // the events that are wanted most are those before Omni answers
+	}
+
 	if err != nil {
 		return nil, nil, err
 	}

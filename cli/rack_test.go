@@ -149,7 +149,7 @@ func (r *rack) environment() []string {
 }
 
 // Machines implements localapi.Backend: r1n02 and r1n04 are in use.
-func (r *rack) Machines() localapi.MachineList {
+func (r *rack) Machines() (localapi.MachineList, error) {
 	list := localapi.MachineList{APIVersion: localapi.APIVersion, Kind: "MachineList"}
 
 	for i, name := range r.names {
@@ -165,11 +165,16 @@ func (r *rack) Machines() localapi.MachineList {
 		list.Items = append(list.Items, m)
 	}
 
-	return list
+	return list, nil
 }
 
 func (r *rack) Machine(id string) (localapi.Machine, error) {
-	for _, m := range r.Machines().Items {
+	list, err := r.Machines()
+	if err != nil {
+		return localapi.Machine{}, err
+	}
+
+	for _, m := range list.Items {
 		if m.ID == id {
 			return m, nil
 		}

@@ -72,8 +72,8 @@ func (s *tuiSource) Snapshot(ctx context.Context) (tui.Snapshot, error) {
 	}
 
 	list, err := s.client.Machines(ctx)
-	if err == nil {
-		return s.serveSnapshot(ctx, list)
+	if err == nil || errors.Is(err, localapi.ErrNotYet) {
+		return s.serveSnapshot(ctx, list) // its health says what is missing
 	}
 
 	if s.kind == sourceAuto && away(err) && len(s.a.file.Hosts) > 0 {

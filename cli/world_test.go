@@ -164,12 +164,12 @@ func staticMachines() []localapi.Machine {
 	}
 }
 
-func (f *fleet) Machines() localapi.MachineList {
+func (f *fleet) Machines() (localapi.MachineList, error) {
 	list := localapi.MachineList{APIVersion: localapi.APIVersion, Kind: "MachineList", Items: staticMachines()}
 
 	joined, err := f.sim.Machines()
 	if err != nil {
-		return list
+		return list, err
 	}
 
 	for _, m := range joined {
@@ -178,7 +178,7 @@ func (f *fleet) Machines() localapi.MachineList {
 
 	slices.SortFunc(list.Items, func(a, b localapi.Machine) int { return strings.Compare(a.ID, b.ID) })
 
-	return list
+	return list, nil
 }
 
 func (f *fleet) show(m *infra.Machine) localapi.Machine {
@@ -211,7 +211,12 @@ func (f *fleet) show(m *infra.Machine) localapi.Machine {
 }
 
 func (f *fleet) Machine(id string) (localapi.Machine, error) {
-	for _, m := range f.Machines().Items {
+	list, err := f.Machines()
+	if err != nil {
+		return localapi.Machine{}, err
+	}
+
+	for _, m := range list.Items {
 		if m.ID == id {
 			return m, nil
 		}

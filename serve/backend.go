@@ -17,18 +17,35 @@ import (
 type backend struct{ s *Server }
 
 // Machines implements localapi.Backend.
-func (b *backend) Machines() localapi.MachineList {
-	return localapi.MachineList{APIVersion: localapi.APIVersion, Kind: "MachineList", Items: b.s.ctrl.Machines()}
+func (b *backend) Machines() (localapi.MachineList, error) {
+	items, err := b.s.ctrl.Machines()
+
+	return localapi.MachineList{APIVersion: localapi.APIVersion, Kind: "MachineList", Items: items}, kindOf(err)
 }
 
 // Machine implements localapi.Backend.
 func (b *backend) Machine(id string) (localapi.Machine, error) {
 	m, err := b.s.ctrl.View(id)
-	if errors.Is(err, controllers.ErrNotFound) {
-		return m, fmt.Errorf("%s: %w", id, localapi.ErrNotFound)
+
+	return m, kindOf(err)
+}
+
+// kindOf adds to a controller's error the kind that crosses the socket. What a BMC
+// said has its own already.
+func kindOf(err error) error {
+	for _, pair := range [...]struct{ from, to error }{
+		{controllers.ErrNotFound, localapi.ErrNotFound},
+		{controllers.ErrNotHeld, localapi.ErrRefused},
+		{controllers.ErrNotPermitted, localapi.ErrRefused},
+		{controllers.ErrInCluster, localapi.ErrInCluster},
+		{controllers.ErrNotYet, localapi.ErrNotYet},
+	} {
+		if errors.Is(err, pair.from) {
+			return &localapi.RemoteError{Kind: pair.to, Message: err.Error()}
+		}
 	}
 
-	return m, err
+	return err
 }
 
 // Health implements localapi.Backend.
@@ -81,16 +98,7 @@ func (b *backend) History(query localapi.HistoryQuery) ([]localapi.Event, error)
 
 // Release implements localapi.Backend.
 func (b *backend) Release(ctx context.Context, id, reason string, by localapi.Peer) error {
-	err := b.s.ctrl.Release(ctx, id, reason, by.String())
-
-	switch {
-	case errors.Is(err, controllers.ErrNotFound):
-		return fmt.Errorf("%s: %w", id, localapi.ErrNotFound)
-	case errors.Is(err, controllers.ErrNotHeld):
-		return fmt.Errorf("%w: %w", localapi.ErrRefused, err)
-	default:
-		return err
-	}
+	return kindOf(b.s.ctrl.Release(ctx, id, reason, by.String()))
 }
 
 // Power implements localapi.Backend.
@@ -100,18 +108,7 @@ func (b *backend) Power(ctx context.Context, id string, act localapi.PowerReques
 		return fmt.Errorf("%w: %w", localapi.ErrInvalid, err)
 	}
 
-	err = b.s.ctrl.Power(ctx, id, order)
-
-	switch {
-	case errors.Is(err, controllers.ErrNotFound):
-		return fmt.Errorf("%s: %w", id, localapi.ErrNotFound)
-	case errors.Is(err, controllers.ErrInCluster):
-		return fmt.Errorf("%w: %w", localapi.ErrInCluster, err)
-	case errors.Is(err, controllers.ErrNotPermitted), errors.Is(err, controllers.ErrActing):
-		return fmt.Errorf("%w: %w", localapi.ErrRefused, err)
-	default:
-		return err
-	}
+	return kindOf(b.s.ctrl.Power(ctx, id, order))
 }
 
 // personAct reads a request's words.

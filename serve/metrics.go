@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/bmctl/bmctl/boot"
+	"github.com/bmctl/bmctl/serve/localapi"
 )
 
 // metrics are serve's numbers for Prometheus, and its health for whoever watches
@@ -146,10 +147,28 @@ func (f fleet) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 
+	// Absent is right as long as Omni's list is: zero machines would be a lie.
+	if machines, err := f.s.ctrl.Machines(); err == nil {
+		gaugeMachines(gauge, machines)
+	}
+
+	if known := f.s.ctrl.Knowledge(); known.Complete() {
+		gauge(omniLagDesc, known.Age().Seconds())
+	}
+
+	acting := 0.0
+	if f.s.ctrl.Idle() == "" {
+		acting = 1
+	}
+
+	gauge(actingDesc, acting)
+}
+
+func gaugeMachines(gauge func(*prometheus.Desc, float64, ...string), machines []localapi.Machine) {
 	statuses := map[string]int{}
 	agents, down := 0, 0
 
-	for _, m := range f.s.ctrl.Machines() {
+	for _, m := range machines {
 		statuses[m.Status]++
 
 		if !m.AgentSince.IsZero() {
@@ -169,15 +188,4 @@ func (f fleet) Collect(ch chan<- prometheus.Metric) {
 
 	gauge(agentsDesc, float64(agents))
 	gauge(bmcDownDesc, float64(down))
-
-	if known := f.s.ctrl.Knowledge(); known.Complete() {
-		gauge(omniLagDesc, known.Age().Seconds())
-	}
-
-	acting := 0.0
-	if f.s.ctrl.Idle() == "" {
-		acting = 1
-	}
-
-	gauge(actingDesc, acting)
 }

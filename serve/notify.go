@@ -29,7 +29,7 @@ func (s *Server) notifyService(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(every / 3):
-			_ = s.ctrl.Machines() // a deadlock would hold us here, and the watchdog then ends us
+			_, _ = s.ctrl.Machines() // a deadlock would hold us here, and the watchdog then ends us
 			s.notify(daemon.SdNotifyWatchdog)
 		}
 	}

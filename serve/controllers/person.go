@@ -16,8 +16,6 @@ var (
 	// ErrInCluster: a person's act on a machine in a cluster, without saying that
 	// this is meant.
 	ErrInCluster = errors.New("in a cluster")
-	// ErrActing: the machine is being acted upon already.
-	ErrActing = errors.New("an act is under way")
 )
 
 // actOfPerson stands for a person's act among the acts of policy.
@@ -36,12 +34,12 @@ type PersonAct struct {
 // Power carries out a person's act with the stored BMC access. It is refused with
 // the reason on a machine that is not accepted, is rejected, cordoned, held or
 // being removed, and on one in a cluster unless that is meant: serve would undo
-// it. Errors wrap ErrNotFound, ErrNotPermitted, ErrInCluster, ErrActing, or are
+// it. Errors wrap ErrNotFound, ErrNotYet, ErrNotPermitted, ErrInCluster, or are
 // those of package power.
 func (c *Controller) Power(ctx context.Context, id string, act PersonAct) error {
-	m := c.known.Machine(id)
-	if m.Infra == nil {
-		return fmt.Errorf("%s: %w", id, ErrNotFound)
+	m, err := c.listed(id)
+	if err != nil {
+		return err
 	}
 
 	facts := c.facts(m)
@@ -64,8 +62,8 @@ func (c *Controller) Power(ctx context.Context, id string, act PersonAct) error 
 // permitted says why a person may not do this to the machine.
 func permitted(m Machine, f policy.Facts, act PersonAct) error {
 	switch {
-	case !f.Complete || f.Stale:
-		return fmt.Errorf("%w: what is known of it is not complete or too old", ErrNotPermitted)
+	case f.Stale:
+		return fmt.Errorf("%w: Omni has been away too long", ErrNotYet)
 	case f.TearingDown:
 		return fmt.Errorf("%w: it is being removed from Omni", ErrNotPermitted)
 	case f.Acceptance == policy.Pending:
@@ -92,7 +90,7 @@ func (c *Controller) beginPerson(id string, cancel context.CancelFunc) error {
 
 	l := c.live(id)
 	if l.job != policy.ActNone {
-		return fmt.Errorf("%s: %w: try again in a moment", ShortID(id), ErrActing)
+		return fmt.Errorf("%s: %w: an act is under way", ShortID(id), ErrNotYet)
 	}
 
 	l.job, l.jobSince, l.cancel = actOfPerson, time.Now(), cancel

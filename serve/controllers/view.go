@@ -17,12 +17,18 @@ import (
 var (
 	// ErrNotFound: no such machine is known.
 	ErrNotFound = errors.New("no such machine")
+	// ErrNotYet: nothing can be said or done now, and the same may succeed later.
+	ErrNotYet = errors.New("not yet")
 	// ErrNotHeld: there is no hold to lift.
 	ErrNotHeld = errors.New("not held")
 )
 
-// Machines returns every machine that Omni knows, sorted by id.
-func (c *Controller) Machines() []localapi.Machine {
+// Machines returns every machine that Omni knows, sorted by id, or ErrNotYet.
+func (c *Controller) Machines() ([]localapi.Machine, error) {
+	if !c.known.Complete() {
+		return nil, fmt.Errorf("the machines: %w: Omni's list is not complete", ErrNotYet)
+	}
+
 	ids := c.known.IDs()
 	machines := make([]localapi.Machine, 0, len(ids))
 
@@ -32,14 +38,29 @@ func (c *Controller) Machines() []localapi.Machine {
 		}
 	}
 
-	return machines
+	return machines, nil
 }
 
-// View returns one machine as people are shown it, or ErrNotFound.
-func (c *Controller) View(id string) (localapi.Machine, error) {
+// listed returns what is known of a machine that Omni knows. Before every kind
+// was listed a machine would look as if its records were lost: that is ErrNotYet.
+func (c *Controller) listed(id string) (Machine, error) {
+	if !c.known.Complete() {
+		return Machine{}, fmt.Errorf("%s: %w: Omni's list is not complete", id, ErrNotYet)
+	}
+
 	m := c.known.Machine(id)
 	if m.Infra == nil {
-		return localapi.Machine{}, fmt.Errorf("%s: %w", id, ErrNotFound)
+		return Machine{}, fmt.Errorf("%s: %w", id, ErrNotFound)
+	}
+
+	return m, nil
+}
+
+// View returns one machine as people are shown it, ErrNotFound or ErrNotYet.
+func (c *Controller) View(id string) (localapi.Machine, error) {
+	m, err := c.listed(id)
+	if err != nil {
+		return localapi.Machine{}, err
 	}
 
 	facts := c.facts(m)
@@ -167,12 +188,12 @@ func stageOf(f policy.Facts, status string, l *live) string {
 // Release lifts the hold of a machine: the operator says that its board is the
 // right one, and that a machine whose record was lost is in use as it is and must
 // not be wiped. A hold whose cause lasts (two agents, a BMC that refuses) comes
-// back by itself. Errors are ErrNotFound, ErrNotHeld, or say why nothing can be
-// recorded now.
+// back by itself. Errors are ErrNotFound, ErrNotHeld, ErrNotYet, or say why
+// nothing can be recorded.
 func (c *Controller) Release(ctx context.Context, id, reason, by string) error {
-	m := c.known.Machine(id)
-	if m.Infra == nil {
-		return fmt.Errorf("%s: %w", id, ErrNotFound)
+	m, err := c.listed(id)
+	if err != nil {
+		return err
 	}
 
 	if c.facts(m).Held() == "" {
@@ -181,7 +202,7 @@ func (c *Controller) Release(ctx context.Context, id, reason, by string) error {
 
 	if m.facts().LostState() {
 		if !c.mayWrite() {
-			return fmt.Errorf("%s: %s", ShortID(id), firstReason(c.lease.idle(), "Omni has been away too long"))
+			return fmt.Errorf("%s: %w: %s", ShortID(id), ErrNotYet, c.Idle())
 		}
 
 		if err := c.adopt(ctx, m); err != nil {
@@ -204,16 +225,6 @@ func (c *Controller) Release(ctx context.Context, id, reason, by string) error {
 	c.Enqueue(id)
 
 	return nil
-}
-
-func firstReason(reasons ...string) string {
-	for _, r := range reasons {
-		if r != "" {
-			return r
-		}
-	}
-
-	return ""
 }
 
 // adopt records a machine whose record was lost as one that was wiped before its

@@ -163,10 +163,14 @@ func TestLostState(t *testing.T) {
 
 	defer client.Close()
 
-	if err := client.Release(t.Context(), m.UUID, "it runs etcd"); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, l, "released", func() bool {
+		err := client.Release(t.Context(), m.UUID, "it runs etcd")
+		if err != nil && !errors.Is(err, localapi.ErrNotYet) {
+			t.Fatal(err)
+		}
 
+		return err == nil
+	})
 	eventually(t, l, "running again", func() bool { return view(t, l, m).Status == localapi.StatusRunning })
 
 	if len(m.Wipes()) != 1 || len(kinds(m)) != before {
@@ -254,6 +258,13 @@ func TestOmniAway(t *testing.T) {
 
 	if s := script(t, l, used, ""); !strings.Contains(s, "installed when we last knew") {
 		t.Errorf("before the first list an installed machine boots its disk:\n%s", s)
+	}
+
+	client := localapi.Dial(l.SocketPath())
+	defer client.Close()
+
+	if _, err := client.Machines(t.Context()); !errors.Is(err, localapi.ErrNotYet) {
+		t.Errorf("before the first list the machines are %v, want ErrNotYet: an empty list would say that there are none", err)
 	}
 
 	acts := len(kinds(used)) + len(kinds(idle))

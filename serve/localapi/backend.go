@@ -23,6 +23,9 @@ var (
 	// ErrInCluster: the machine is in a cluster, and the request does not say that
 	// this is meant.
 	ErrInCluster = errors.New("in a cluster")
+	// ErrNotYet: serve cannot say or do it now, and the same request may succeed
+	// later: it waits for Omni, or the machine is being acted upon.
+	ErrNotYet = errors.New("not yet")
 )
 
 // Now as a position in the events means: only what happens from now on.
@@ -32,9 +35,11 @@ const Now uint64 = math.MaxUint64
 // concurrently, and none may wait for the network: they answer from what is
 // known.
 type Backend interface {
-	// Machines returns the snapshot of all machines, sorted by id.
-	Machines() MachineList
-	// Machine returns the machine of exactly this id, or ErrNotFound.
+	// Machines returns the snapshot of all machines, sorted by id, or ErrNotYet
+	// before Omni's list is complete: half a list would be taken for the whole.
+	Machines() (MachineList, error)
+	// Machine returns the machine of exactly this id, ErrNotFound, or ErrNotYet
+	// before Omni's list is complete.
 	Machine(id string) (Machine, error)
 	// Health reports on serve itself.
 	Health() Health
@@ -44,12 +49,12 @@ type Backend interface {
 	// as well, except Now.
 	Events(ctx context.Context, since uint64) iter.Seq[Event]
 	// Release lifts the hold of a machine. The reason is the operator's and is
-	// recorded together with who asked. It returns ErrNotFound, or ErrRefused
-	// when the machine is not held.
+	// recorded together with who asked. It returns ErrNotFound, ErrNotYet, or
+	// ErrRefused when the machine is not held.
 	Release(ctx context.Context, id, reason string, by Peer) error
 	// Power carries out a person's power act. It waits for the BMC, for as long as
 	// ctx and a few minutes. It returns ErrNotFound, ErrInvalid, ErrRefused where
-	// the machine must not be touched, ErrInCluster, or what the BMC said.
+	// the machine must not be touched, ErrInCluster, ErrNotYet, or what the BMC said.
 	Power(ctx context.Context, id string, act PowerRequest, by Peer) error
 }
 
@@ -130,7 +135,7 @@ type ErrorDocument struct {
 
 // ErrorDetail says which kind of failure it was and what happened.
 type ErrorDetail struct {
-	Code    string `json:"code"` // not_found, refused, invalid, in_cluster, internal, or bmc_ and a kind of package power
+	Code    string `json:"code"` // not_found, refused, invalid, in_cluster, not_yet, internal, or bmc_ and a kind of package power
 	Message string `json:"message"`
 }
 
@@ -147,6 +152,7 @@ func wireKinds() []wireKind {
 		{ErrRefused, "refused", 409},
 		{ErrInvalid, "invalid", 400},
 		{ErrInCluster, "in_cluster", 409},
+		{ErrNotYet, "not_yet", 503},
 		{power.ErrUnreachable, "bmc_unreachable", 502},
 		{power.ErrAuth, "bmc_auth", 502},
 		{power.ErrRefused, "bmc_refused", 502},

@@ -58,7 +58,7 @@ func newFleet(machines ...localapi.Machine) *fleet {
 	return f
 }
 
-func (f *fleet) Machines() localapi.MachineList {
+func (f *fleet) Machines() (localapi.MachineList, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
@@ -67,7 +67,7 @@ func (f *fleet) Machines() localapi.MachineList {
 		list.Items = append(list.Items, machine)
 	}
 
-	return list
+	return list, nil
 }
 
 func (f *fleet) Machine(id string) (localapi.Machine, error) {
@@ -239,7 +239,12 @@ func TestSnapshotAndHealthCrossTheSocketUnchanged(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if diff := cmp.Diff(backend.Machines(), list); diff != "" {
+	sent, err := backend.Machines()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if diff := cmp.Diff(sent, list); diff != "" {
 		t.Errorf("machines differ (-sent +received):\n%s", diff)
 	}
 

@@ -145,7 +145,14 @@ func (s *Server) history(historian Historian, w http.ResponseWriter, r *http.Req
 }
 
 func (s *Server) machines(w http.ResponseWriter, _ *http.Request) {
-	s.answer(w, http.StatusOK, s.backend.Machines())
+	list, err := s.backend.Machines()
+	if err != nil {
+		s.fail(w, err)
+
+		return
+	}
+
+	s.answer(w, http.StatusOK, list)
 }
 
 func (s *Server) machine(w http.ResponseWriter, r *http.Request) {
