@@ -37,8 +37,9 @@ type Knowledge struct {
 	mu       sync.RWMutex
 	machines map[string]*Machine
 	single   map[resource.Type]resource.Resource
-	complete bool // every kind was listed once
-	watching bool // the watches of this connection all stand
+	written  map[string]bool // by us since these watches began, by type and id
+	complete bool            // every kind was listed once
+	watching bool            // the watches of this connection all stand
 	freshAt  time.Time
 	since    time.Time
 	lastErr  error
@@ -52,6 +53,7 @@ func NewKnowledge(provider string, log *slog.Logger, onChange func(id string)) *
 		onChange: onChange,
 		machines: map[string]*Machine{},
 		single:   map[resource.Type]resource.Resource{},
+		written:  map[string]bool{},
 		since:    time.Now(),
 	}
 }
@@ -107,12 +109,16 @@ func (k *Knowledge) watchAll(ctx context.Context, st state.CoreState) error {
 	listed := make(chan struct{}, len(kinds))
 	failed := make(chan error, len(kinds))
 
+	k.mu.Lock()
+	clear(k.written)
+	k.mu.Unlock()
+
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 
 	for i, kind := range kinds {
-		store := k.storeOne
+		store := func(r resource.Resource, present, _ bool) { k.storeOne(r, present) }
 		if i < len(perMachine) {
 			store = k.storeMachine
 		}
@@ -134,9 +140,12 @@ func (k *Knowledge) watchAll(ctx context.Context, st state.CoreState) error {
 	}
 }
 
-// watchKind follows one kind; after its first complete list, whatever we knew of
-// that kind and was not in it is forgotten.
-func (k *Knowledge) watchKind(ctx context.Context, st state.CoreState, kind resource.Resource, store func(resource.Resource, bool), listed func()) error {
+// watchKind follows one kind. Its first complete list is the truth: what is in it
+// holds also where we knew a later version, as of an Omni that was restored from a
+// backup, and what we knew of that kind and is not in it is forgotten.
+func (k *Knowledge) watchKind(
+	ctx context.Context, st state.CoreState, kind resource.Resource, store func(r resource.Resource, present, listed bool), listed func(),
+) error {
 	events := make(chan []state.Event)
 
 	err := st.WatchKindAggregated(ctx, kind.Metadata(), events, state.WithBootstrapContents(true))
@@ -166,9 +175,9 @@ func (k *Knowledge) watchKind(ctx context.Context, st state.CoreState, kind reso
 						current[event.Resource.Metadata().ID()] = true
 					}
 
-					store(event.Resource, true)
+					store(event.Resource, true, current != nil)
 				case state.Destroyed:
-					store(event.Resource, false)
+					store(event.Resource, false, false)
 				case state.Bootstrapped:
 					k.forgetMissing(kind, current)
 					current = nil
@@ -201,15 +210,17 @@ func unknownKind(kind resource.Resource, err error) bool {
 	}
 }
 
-// storeMachine records a resource, or its end, under the machine's id.
-func (k *Knowledge) storeMachine(r resource.Resource, present bool) {
+// storeMachine records a resource, or its end, under the machine's id. One that is
+// older than what we know is dropped, unless it is listed and what we know is not
+// our own write of since then.
+func (k *Knowledge) storeMachine(r resource.Resource, present, listed bool) {
 	id := r.Metadata().ID()
 
 	k.mu.Lock()
 
 	next := Machine{ID: id}
 	if known := k.machines[id]; known != nil {
-		if newer(known.same(r), r) {
+		if newer(known.same(r), r) && (!listed || k.written[key(r)]) {
 			k.mu.Unlock()
 
 			return
@@ -313,18 +324,33 @@ func (k *Knowledge) forgetMissing(kind resource.Resource, current map[resource.I
 	k.mu.RUnlock()
 
 	for _, r := range gone {
-		k.Put(r, false)
+		k.put(r, false)
 	}
 }
 
 // Put records our own write, or removal, of a resource.
 func (k *Knowledge) Put(r resource.Resource, present bool) {
+	k.mu.Lock()
+	if present {
+		k.written[key(r)] = true
+	} else {
+		delete(k.written, key(r))
+	}
+	k.mu.Unlock()
+
+	k.put(r, present)
+}
+
+func (k *Knowledge) put(r resource.Resource, present bool) {
 	if (&Machine{}).holds(r) {
-		k.storeMachine(r, present)
+		k.storeMachine(r, present, false)
 	} else {
 		k.storeOne(r, present)
 	}
 }
+
+// key tells resources apart within the kinds that are watched.
+func key(r resource.Resource) string { return r.Metadata().Type() + "/" + r.Metadata().ID() }
 
 // holds tells whether r is kept per machine.
 func (*Machine) holds(r resource.Resource) bool {
