@@ -135,14 +135,19 @@ func (c *chassis) powerOn() {
 		return
 	}
 
-	c.on = true
-	c.changes = append(c.changes, powerChange{c.now(), true})
 	c.expireBoot()
 	boot := c.override.boot()
 	if !c.override.persistent {
 		c.override.enabled = false
 	}
 
+	c.powerOnWith(boot)
+}
+
+// powerOnWith switches on a machine that is off, and has it boot so; mu is held.
+func (c *chassis) powerOnWith(boot power.Boot) {
+	c.on = true
+	c.changes = append(c.changes, powerChange{c.now(), true})
 	c.machine.add(func(m Machine) { m.PowerOn(boot) })
 }
 

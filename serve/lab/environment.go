@@ -19,8 +19,8 @@ func (l *Lab) Environment(path string) []Variable {
 	l.mu.Unlock()
 
 	return []Variable{
-		{"OMNI_ENDPOINT", l.omni.Endpoint()},
-		{"OMNI_SERVICE_ACCOUNT_KEY", l.omni.OperatorKey()},
+		{"OMNI_ENDPOINT", l.Omni().Endpoint()},
+		{"OMNI_SERVICE_ACCOUNT_KEY", l.Omni().OperatorKey()},
 		{"BMCTL_SOCKET", l.SocketPath()},
 		{"BMCTL_CONFIG", l.configPath()},
 		{"BMCTL_LAB_DHCP", ports.DHCP.String()},

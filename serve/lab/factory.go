@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/siderolabs/image-factory/pkg/schematic"
 )
@@ -18,6 +19,7 @@ import (
 type imageFactory struct {
 	server *http.Server
 	url    string
+	away   atomic.Bool
 
 	mu         sync.Mutex
 	schematics map[string]schematic.Schematic
@@ -35,7 +37,7 @@ func startFactory(log *slog.Logger) (*imageFactory, error) {
 	mux.HandleFunc("GET /pxe/{id}/{version}/{file}", f.script)
 	mux.HandleFunc("GET /image/{id}/{version}/{file}", f.image)
 
-	f.server = &http.Server{Handler: mux} //nolint:gosec // loopback, gone with the lab
+	f.server = &http.Server{Handler: f.unlessAway(mux)} //nolint:gosec // loopback, gone with the lab
 
 	go func() {
 		if err := f.server.Serve(listener); err != http.ErrServerClosed {
@@ -44,6 +46,21 @@ func startFactory(log *slog.Logger) (*imageFactory, error) {
 	}()
 
 	return f, nil
+}
+
+// SetFactoryAway breaks every connection to the Image Factory and takes none, or
+// lets it answer again.
+func (l *Lab) SetFactoryAway(away bool) { l.factory.away.Store(away) }
+
+// unlessAway breaks the connection of every request while the factory is away.
+func (f *imageFactory) unlessAway(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.away.Load() {
+			panic(http.ErrAbortHandler)
+		}
+
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (f *imageFactory) close() { _ = f.server.Close() }

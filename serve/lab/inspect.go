@@ -14,7 +14,7 @@ import (
 
 // Status is what serve reports of a machine to Omni.
 func (l *Lab) Status(m *Machine) (*infra.MachineStatus, error) {
-	return safe.StateGet[*infra.MachineStatus](context.Background(), l.omni.State(), infra.NewMachineStatus(m.UUID).Metadata())
+	return safe.StateGet[*infra.MachineStatus](context.Background(), l.Omni().State(), infra.NewMachineStatus(m.UUID).Metadata())
 }
 
 // Own lists the types of everything that serve keeps in Omni about a machine.
@@ -29,7 +29,7 @@ func (l *Lab) Own(m *Machine) ([]string, error) {
 	} {
 		t := omniinfra.ResourceType(name, provider)
 
-		list, err := l.omni.State().List(context.Background(),
+		list, err := l.Omni().State().List(context.Background(),
 			resource.NewMetadata(omniinfra.ResourceNamespace(provider), t, "", resource.VersionUndefined))
 		if err != nil {
 			return nil, err

@@ -14,7 +14,6 @@ import (
 	mrand "math/rand/v2"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -94,7 +93,6 @@ type Lab struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	omni        *omnisim.Server
 	factory     *imageFactory
 	machines    []*Machine
 	bmcPassword power.Secret
@@ -102,6 +100,7 @@ type Lab struct {
 	redfishPort int
 
 	mu    sync.Mutex
+	omni  *omnisim.Server
 	serve *process
 	ports servePorts // of the first serve: a restarted one gets the same
 }
@@ -154,11 +153,8 @@ func (l *Lab) build(ctx context.Context) (err error) {
 		return err
 	}
 
-	l.omni, err = omnisim.Start(omnisim.Config{
-		Dir: filepath.Join(l.cfg.Dir, "omni"), Log: l.log.With("component", "omni"), Shutdown: l.shutdown,
-	})
-	if err != nil {
-		return fmt.Errorf("omni: %w", err)
+	if err = l.StartOmni(); err != nil {
+		return err
 	}
 
 	if l.factory, err = startFactory(l.log); err != nil {
@@ -219,12 +215,6 @@ func (l *Lab) buildMachines() error {
 // Machines are the lab's machines, by name.
 func (l *Lab) Machines() []*Machine { return l.machines }
 
-// Omni is the stand-in for Omni, with the user's side as methods.
-func (l *Lab) Omni() *omnisim.Server { return l.omni }
-
-// Endpoint is Omni's URL.
-func (l *Lab) Endpoint() string { return l.omni.Endpoint() }
-
 // PowerOnAll tells every machine that is off to boot from the network, as a
 // person with the BMC's password does, who tries again when it fails.
 func (l *Lab) PowerOnAll() {
@@ -275,26 +265,17 @@ func (m *Machine) powerOn(ctx context.Context) error {
 	return bmc.Do(ctx, power.On)
 }
 
-// shutdown is Omni asking the operating system of a machine to power off.
-func (l *Lab) shutdown(id string) {
-	for _, m := range l.machines {
-		if m.UUID == id {
-			go m.BMC.Shutdown()
-		}
-	}
-}
-
 // acceptAll accepts every machine that waits for it, for as long as the lab runs.
 func (l *Lab) acceptAll() {
 	for l.ctx.Err() == nil {
-		machines, err := l.omni.Machines()
+		machines, err := l.Omni().Machines()
 		if err != nil {
 			l.log.Warn("not accepted", "error", err)
 		}
 
 		for _, m := range machines {
 			if m.TypedSpec().Value.AcceptanceStatus == 0 {
-				if err := l.omni.Accept(m.Metadata().ID()); err != nil {
+				if err := l.Omni().Accept(m.Metadata().ID()); err != nil {
 					l.log.Warn("not accepted", "machine_id", m.Metadata().ID(), "error", err)
 				}
 			}
@@ -324,8 +305,8 @@ func (l *Lab) Close() error {
 		l.factory.close()
 	}
 
-	if l.omni != nil {
-		errs = append(errs, l.omni.Close())
+	if omni := l.Omni(); omni != nil {
+		errs = append(errs, omni.Close())
 	}
 
 	return errors.Join(errs...)

@@ -40,6 +40,8 @@ type Machine struct {
 	done      chan struct{}
 	installed bool // Talos is on its disk
 	wipes     []time.Time
+	asked     []time.Time        // for a wipe
+	flap      context.CancelFunc // ends the agent that runs; nil: none does
 }
 
 // machineName is the i-th machine's, counting from 1.
@@ -206,13 +208,12 @@ func (m *Machine) bootNetwork(ctx context.Context) error {
 // arguments name a provider, else a machine for a cluster.
 func (m *Machine) runKernel(ctx context.Context, cmdline string) error {
 	args := agentsim.ParseArgs(strings.ReplaceAll(cmdline, "${uuid}", m.UUID))
-	a := m.talos(args)
 
 	if args.ProviderAddress != "" {
-		return a.Run(ctx)
+		return m.runAgent(ctx, args)
 	}
 
-	if err := a.Join(ctx); err != nil {
+	if err := m.talos(args).Join(ctx); err != nil {
 		return err
 	}
 
@@ -228,6 +229,37 @@ func (m *Machine) runKernel(ctx context.Context, cmdline string) error {
 	return m.runInstalled(ctx)
 }
 
+// runAgent is agent mode: one agent after the other, as Flap ends them.
+func (m *Machine) runAgent(ctx context.Context, args agentsim.Args) error {
+	for {
+		one, cancel := context.WithCancel(ctx)
+
+		m.mu.Lock()
+		m.flap = cancel
+		m.mu.Unlock()
+
+		err := m.talos(args).Run(one)
+
+		cancel()
+
+		if ctx.Err() != nil || one.Err() == nil {
+			return err
+		}
+	}
+}
+
+// Flap breaks the connections of the machine's agent, which calls again at once,
+// as over a network that is bad. Where no agent runs it does nothing.
+func (m *Machine) Flap() {
+	m.mu.Lock()
+	flap := m.flap
+	m.mu.Unlock()
+
+	if flap != nil {
+		flap()
+	}
+}
+
 func (m *Machine) runDisk(ctx context.Context) error {
 	m.mu.Lock()
 	args := agentsim.Args{ConfigURL: m.lab.configURL(m.UUID)}
@@ -240,10 +272,13 @@ func (m *Machine) runDisk(ctx context.Context) error {
 	return m.runInstalled(ctx)
 }
 
-// runInstalled is Talos from the disk: it tells Omni so, and runs.
+// runInstalled is Talos from the disk: it tells Omni so, as soon as Omni is there
+// and knows the machine, and runs.
 func (m *Machine) runInstalled(ctx context.Context) error {
-	if err := m.lab.omni.InstallEvent(m.UUID); err != nil {
-		m.log.Debug("no install event", "error", err)
+	for m.lab.Omni().InstallEvent(m.UUID) != nil {
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
 	}
 
 	<-ctx.Done()
@@ -264,6 +299,14 @@ func (m *Machine) Wipes() []time.Time {
 	defer m.mu.Unlock()
 
 	return slices.Clone(m.wipes)
+}
+
+// WipesAsked are the times at which its agent was told to wipe.
+func (m *Machine) WipesAsked() []time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	return slices.Clone(m.asked)
 }
 
 // Installed tells whether Talos is on the machine's disk.
@@ -288,6 +331,10 @@ func (h hardware) SetUser(_ context.Context, name, password string) error {
 
 // Wipe implements agentsim.Hardware.
 func (h hardware) Wipe(ctx context.Context, _ bool) error {
+	h.m.mu.Lock()
+	h.m.asked = append(h.m.asked, time.Now())
+	h.m.mu.Unlock()
+
 	if err := pause(ctx, h.m.lab.cfg.Wipe); err != nil {
 		return err
 	}

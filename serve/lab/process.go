@@ -40,7 +40,7 @@ func (l *Lab) StartServe(ctx context.Context) error {
 
 	cmd := exec.Command(l.cfg.Exe, append([]string{"serve"}, l.serveFlags()...)...) //nolint:gosec // our own binary
 	cmd.Env = append(slices.Clone(l.cfg.Environ),
-		"OMNI_ENDPOINT="+l.omni.Endpoint(), "OMNI_SERVICE_ACCOUNT_KEY="+l.omni.ProviderKey(), "BMCTL_CONFIG="+l.configPath())
+		"OMNI_ENDPOINT="+l.Omni().Endpoint(), "OMNI_SERVICE_ACCOUNT_KEY="+l.Omni().ProviderKey(), "BMCTL_CONFIG="+l.configPath())
 	cmd.Stderr = log
 	cmd.SysProcAttr = childAttributes()
 
