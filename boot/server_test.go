@@ -23,7 +23,17 @@ import (
 	"github.com/bmctl/bmctl/boot"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if place := os.Getenv(serveEnv); place != "" {
+		if err := serveAlone(place); err != nil {
+			panic(err)
+		}
+
+		return
+	}
+
+	goleak.VerifyTestMain(m)
+}
 
 var loopback = netip.MustParseAddr("127.0.0.1")
 
