@@ -23,7 +23,7 @@ const (
 func (b *boot) discover(ctx context.Context, id identity) (Offer, error) {
 	s := Step{Name: "dhcp", At: time.Now()}
 	offers, err := b.offers(ctx, id)
-	won, found := choose(offers, b.leased())
+	won, found := choose(id.firmware, offers, b.leased())
 	if found {
 		err = nil
 	}
@@ -61,7 +61,7 @@ func (b *boot) offers(ctx context.Context, id identity) (offers []Offer, err err
 				offers = append(offers, o)
 			}
 		}
-		_, found := choose(offers, b.leased())
+		_, found := choose(id.firmware, offers, b.leased())
 		return found
 	})
 	if err == nil {
@@ -153,6 +153,6 @@ func (b *boot) judge(offers []Offer, won Offer) {
 		b.warn("%s offers a network boot too: other firmware may follow that one", strings.Join(slices.Compact(rivals), ", "))
 	}
 	if won.Kind == DHCPBINL && len(rivals) > 0 {
-		b.warn("%s sends option 60 (PXEClient) itself, so it is asked on port 4011, and a two-phase proxy loses", won.From.Addr())
+		b.warn("%s sends option 60 (PXEClient) itself, so it is asked on port 4011, and a proxy is not", won.From.Addr())
 	}
 }

@@ -205,18 +205,23 @@ func addr(ip []byte) netip.Addr {
 	return a.Unmap()
 }
 
-// preference is EDK2's order. A proxy's offer needs an address from somewhere.
+// preference is EDK2's order (PxeBcSelectDhcp4Offer). A proxy's offer needs an
+// address from somewhere.
 var preference = []OfferKind{DHCPPXE10, ProxyPXE10, DHCPBINL, ProxyBINL, BootURL, DHCPOnly}
 
 // choose returns the offer that the firmware boots from, or false. leased says
 // that the machine has an address without any offer.
-func choose(offers []Offer, leased bool) (Offer, bool) {
+func choose(fw Firmware, offers []Offer, leased bool) (Offer, bool) {
+	// EDK2 combines a proxy's offer with one that gives an address and nothing
+	// else, so where the only DHCP server sends option 60, no proxy's is taken.
+	beside := leased
 	for _, o := range offers {
 		leased = leased || o.Address.IsValid()
+		beside = beside || o.Address.IsValid() && (o.Kind == DHCPOnly || fw != UEFI)
 	}
 	for _, kind := range preference {
 		for _, o := range offers {
-			usable := leased && (kind != DHCPOnly || o.File != "") && (o.File != "" || o.twoPhase())
+			usable := leased && (beside || !kind.proxy()) && (kind != DHCPOnly || o.File != "") && (o.File != "" || o.twoPhase())
 			if o.Kind == kind && usable && o.Server.IsValid() {
 				return o, true
 			}
@@ -224,6 +229,8 @@ func choose(offers []Offer, leased bool) (Offer, bool) {
 	}
 	return Offer{}, false
 }
+
+func (k OfferKind) proxy() bool { return k == ProxyPXE10 || k == ProxyBINL }
 
 // verdict is what becomes of an offer where another one won, if one did.
 func (o Offer) verdict(won Offer, found bool) string {

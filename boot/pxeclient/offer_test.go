@@ -83,7 +83,8 @@ func TestWhichOfferWins(t *testing.T) {
 		{"a proxy and a lease", []Offer{proxyBINL}, true, ProxyBINL},
 		{"a proxy and an address", []Offer{plain, proxyBINL}, false, ProxyBINL},
 		{"the site's option 60 beats a two-phase proxy", []Offer{proxyBINL, siteBINL}, false, DHCPBINL},
-		{"a one-phase proxy beats the site's option 60", []Offer{siteBINL, proxyPXE}, false, ProxyPXE10},
+		{"the site's option 60 beats a one-phase proxy", []Offer{siteBINL, proxyPXE}, false, DHCPBINL},
+		{"unless another server gives an address", []Offer{siteBINL, proxyPXE, plain}, false, ProxyPXE10},
 		{"the site's one-phase offer beats all", []Offer{proxyPXE, siteBINL, sitePXE}, false, DHCPPXE10},
 		{"a proxy beats the site's file name", []Offer{named, proxyBINL}, false, ProxyBINL},
 		{"the site's file name alone", []Offer{named}, false, DHCPOnly},
@@ -91,9 +92,12 @@ func TestWhichOfferWins(t *testing.T) {
 		{"one phase without a file", []Offer{plain, fileless}, false, nobody},
 		{"dropped ones", []Offer{plain, unwelcome}, false, nobody},
 	} {
-		if got, found := choose(c.offers, c.leased); got.Kind != c.want || found != (c.want != nobody) {
+		if got, found := choose(UEFI, c.offers, c.leased); got.Kind != c.want || found != (c.want != nobody) {
 			t.Errorf("%s: %q wins", c.name, got.Kind)
 		}
+	}
+	if got, _ := choose(IPXE, []Offer{siteBINL, proxyPXE}, false); got.Kind != ProxyPXE10 {
+		t.Errorf("iPXE, beside the site's option 60: %q wins", got.Kind)
 	}
 }
 

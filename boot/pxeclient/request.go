@@ -41,7 +41,7 @@ func noRequest(fw Firmware) string {
 
 func requestHint(offer Offer) string {
 	if offer.Kind == DHCPBINL {
-		return fmt.Sprintf("%s gives out addresses and sends option 60 (PXEClient): take option 60 away there, or let the proxy answer in one phase (bmctl serve --pxe-style pxe10)", offer.From.Addr())
+		return fmt.Sprintf("%s gives out addresses and sends option 60 (PXEClient), so it is asked in place of any proxy: take option 60 away there", offer.From.Addr())
 	}
 	return "the server that the offer names must answer on UDP port 4011: does a firewall drop it? bmctl serve --pxe-style pxe10 does without"
 }
