@@ -2,15 +2,20 @@
 # bmc.sh DIR check|get|set ...: what ipmi_sim asks of the hardware, both as its
 # chassis_control and as its lan_config_program (ipmi_lan(5)). DIR is the machine;
 # in it are kept:
+#   machine  its traits, as qemu.sh has them
 #   pid      of the QEMU while the machine is on
 #   boot     the boot override for the next start (ipmi_sim passes no firmware
-#            mode on: the machine has UEFI firmware in any case)
+#            mode on: the machine has the firmware that it has)
 #   acts     a line for every power act and every start
 dir=$1
 what=$2
 shift 2
 
-on() { [ -s "$dir/pid" ] && kill -0 "$(cat "$dir/pid")" 2>/dev/null; }
+# shellcheck disable=SC1091
+. "$dir/machine"
+
+# Nobody may be there to bury a QEMU that has ended: a zombie is off.
+on() { [ -s "$dir/pid" ] && grep -q '^State:	[^Z]' "/proc/$(cat "$dir/pid")/status" 2>/dev/null; }
 
 note() { echo "$(date +%T.%3N) $*" >>"$dir/acts"; }
 
@@ -41,7 +46,7 @@ get() {
         case $name in
         power) if on; then echo power:1; else echo power:0; fi ;;
         boot) echo "boot:$(cat "$dir/boot" 2>/dev/null || echo default)" ;;
-        ip_addr) echo ip_addr:10.77.1.1 ;;
+        ip_addr) echo "ip_addr:$bmc" ;;
         ip_addr_src) echo ip_addr_src:static ;;
         mac_addr) echo mac_addr:52:54:00:bb:00:00 ;;
         subnet_mask) echo subnet_mask:255.255.0.0 ;;

@@ -14,24 +14,52 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/charmbracelet/x/ansi"
 )
 
 const (
-	machineID = "7f000000-0000-4000-8000-000000000001"
-	diskSize  = 64 << 20
-	diskEdge  = 1 << 20 // the first megabyte, of which the test knows what is in it
+	diskSize = 64 << 20
+	diskEdge = 1 << 20 // the first megabyte, of which the test knows what is in it
 )
 
-// The login with which the machine's BMC comes, for the test's own acts.
+// The login with which a machine's BMC comes, for the test's own acts.
 const (
 	factoryUser     = "ipmiusr"
 	factoryPassword = "test"
 )
 
-// newMachine builds the machine, off: a disk with a marker, and ipmi_sim as its
-// BMC, which starts and stops QEMU and is also /dev/ipmi0 inside of it.
-func (s *site) newMachine(t *testing.T) {
+// The kinds of machine, for qemu.sh. An empty ROM leaves out QEMU's own for the
+// NIC, which is iPXE: the firmware's own PXE stack is what is to be tested then.
+const (
+	uefi     = "firmware=uefi rom=''"
+	uefiHTTP = uefi + " options='-fw_cfg name=opt/org.tianocore/IPv4PXESupport,string=n -fw_cfg name=opt/org.tianocore/IPv6PXESupport,string=n'"
+	uefiIPXE = "firmware=uefi"
+	bios     = "firmware=bios"
+)
+
+// machine is one of the site's.
+type machine struct {
+	dir string
+	id  string // SMBIOS UUID
+	mac string
+	bmc string // its BMC's address
+}
+
+// newMachine builds a machine, off: a NIC in the machines' network, a disk with a
+// marker, and ipmi_sim as its BMC, which starts and stops QEMU and is also
+// /dev/ipmi0 inside of it.
+func (s *site) newMachine(t *testing.T, number int, kind string) *machine {
 	t.Helper()
+
+	m := &machine{
+		dir: s.path(fmt.Sprintf("machine%d", number)), id: fmt.Sprintf("7f000000-0000-4000-8000-%012x", number),
+		mac: fmt.Sprintf("52:54:00:77:00:%02x", number), bmc: fmt.Sprintf("10.77.1.%d", number),
+	}
+	tap := fmt.Sprintf("tap%d", number)
+	ip(t, `addr add `+m.bmc+`/32 dev lo
+		tuntap add `+tap+` mode tap
+		link set `+tap+` master `+s.bridge+` up`)
 
 	scripts, err := filepath.Abs(".")
 	if err != nil {
@@ -41,32 +69,37 @@ func (s *site) newMachine(t *testing.T) {
 	disk := make([]byte, diskSize)
 	copy(disk, bytes.Repeat([]byte("not wiped yet\n"), diskEdge/14+1)[:diskEdge])
 
+	if err := os.MkdirAll(m.path("state"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+
 	for name, content := range map[string]string{
 		"disk.img": string(disk),
-		"uuid":     machineID,
-		"lan.conf": lanConf(scripts+"/bmc.sh", s.dir),
+		"machine":  fmt.Sprintf("uuid=%s mac=%s tap=%s bmc=%s %s\n", m.id, m.mac, tap, m.bmc, kind),
+		"lan.conf": m.lanConf(scripts + "/bmc.sh"),
 		"sim.emu":  simEmu,
 	} {
-		if err := os.WriteFile(s.path(name), []byte(content), 0o644); err != nil {
+		if err := os.WriteFile(m.path(name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 
-	if err := os.Mkdir(s.path("state"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-
-	t.Cleanup(func() { run(t, scripts+"/bmc.sh", s.dir, "set", "power", "0") })
-	s.start(t, "ipmi_sim", "ipmi_sim", "-c", "lan.conf", "-f", "sim.emu", "-s", "state", "-n")
-	eventually(t, "the BMC answers", 10*time.Second, func(ctx context.Context) error {
-		return powerIs(ctx, "off", factoryUser, factoryPassword)
+	s.machines = append(s.machines, m)
+	t.Cleanup(func() { run(t, scripts+"/bmc.sh", m.dir, "set", "power", "0") })
+	start(t, m.dir, "ipmi_sim", exec.Command("ipmi_sim", "-c", "lan.conf", "-f", "sim.emu", "-s", "state", "-n"))
+	eventually(t, "the BMC answers", 30*time.Second, func(ctx context.Context) error {
+		return m.powerIs(ctx, "off", factoryUser, factoryPassword)
 	})
+
+	return m
 }
+
+func (m *machine) path(name string) string { return filepath.Join(m.dir, name) }
 
 // lanConf is ipmi_sim's configuration: one LAN channel with a login, free slots
 // for more users, and a VM serial channel that QEMU connects to.
-func lanConf(program, dir string) string {
-	guid, err := hex.DecodeString(strings.ReplaceAll(machineID, "-", ""))
+func (m *machine) lanConf(program string) string {
+	guid, err := hex.DecodeString(strings.ReplaceAll(m.id, "-", ""))
 	if err != nil {
 		panic(err)
 	}
@@ -92,7 +125,7 @@ user 1 false "" "" user 10 none md2 md5 straight
 user 2 true "%[5]s" "%[6]s" admin 10 none md2 md5 straight
 user 3 false "" "" admin 10 none md2 md5 straight
 user 4 false "" "" admin 10 none md2 md5 straight
-`, bmcAddr, guid, program, dir, factoryUser, factoryPassword)
+`, m.bmc, guid, program, m.dir, factoryUser, factoryPassword)
 }
 
 // simEmu is the least that ipmi_sim takes for a controller: it opens no socket
@@ -104,12 +137,12 @@ mc_enable 0x20
 `
 
 // ipmitool is the independent witness: it asks the BMC as anybody would.
-func ipmitool(ctx context.Context, user, password string, args ...string) (string, error) {
+func (m *machine) ipmitool(ctx context.Context, user, password string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 
 	// Suite 3 is all that ipmi_sim knows. -E takes the password from the environment.
-	login := []string{"-I", "lanplus", "-C", "3", "-N", "1", "-R", "2", "-H", bmcAddr, "-U", user, "-E"}
+	login := []string{"-I", "lanplus", "-C", "3", "-N", "1", "-R", "2", "-H", m.bmc, "-U", user, "-E"}
 	command := exec.CommandContext(ctx, "ipmitool", append(login, args...)...)
 	command.Env = append(os.Environ(), "IPMI_PASSWORD="+password)
 
@@ -117,19 +150,43 @@ func ipmitool(ctx context.Context, user, password string, args ...string) (strin
 }
 
 // boot has the machine's BMC boot it from the network.
-func (s *site) boot(t *testing.T) {
+func (m *machine) boot(t *testing.T) {
 	t.Helper()
 
 	for _, order := range []string{"bootdev pxe options=efiboot", "power on"} {
-		if _, err := ipmitool(t.Context(), factoryUser, factoryPassword, append([]string{"chassis"}, strings.Fields(order)...)...); err != nil {
+		if _, err := m.ipmitool(t.Context(), factoryUser, factoryPassword, append([]string{"chassis"}, strings.Fields(order)...)...); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
+// off has the machine's BMC switch it off.
+func (m *machine) off(t *testing.T) {
+	t.Helper()
+
+	if _, err := m.ipmitool(t.Context(), factoryUser, factoryPassword, "chassis", "power", "off"); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, "the machine is off", 30*time.Second, func(ctx context.Context) error {
+		return m.powerIs(ctx, "off", factoryUser, factoryPassword)
+	})
+}
+
+// console is what the machine has written to its serial port, without the escape
+// sequences that place it on a screen.
+func (m *machine) console() string {
+	text, err := os.ReadFile(m.path("serial.log"))
+	if err != nil {
+		return err.Error()
+	}
+
+	return ansi.Strip(string(text))
+}
+
 // powerIs asks the BMC, and is nil if the chassis power is the one wanted.
-func powerIs(ctx context.Context, want, user, password string) error {
-	got, err := ipmitool(ctx, user, password, "chassis", "power", "status")
+func (m *machine) powerIs(ctx context.Context, want, user, password string) error {
+	got, err := m.ipmitool(ctx, user, password, "chassis", "power", "status")
 	if err != nil {
 		return err
 	}
@@ -142,10 +199,10 @@ func powerIs(ctx context.Context, want, user, password string) error {
 }
 
 // firstMegabyte reads the machine's disk.
-func (s *site) firstMegabyte(t *testing.T) []byte {
+func (m *machine) firstMegabyte(t *testing.T) []byte {
 	t.Helper()
 
-	disk, err := os.ReadFile(s.path("disk.img"))
+	disk, err := os.ReadFile(m.path("disk.img"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,8 +211,8 @@ func (s *site) firstMegabyte(t *testing.T) []byte {
 }
 
 // actsAre is nil if this was done to the machine's power, and nothing else.
-func (s *site) actsAre(want ...string) error {
-	text, err := os.ReadFile(s.path("acts"))
+func (m *machine) actsAre(want ...string) error {
+	text, err := os.ReadFile(m.path("acts"))
 	if err != nil {
 		return err
 	}

@@ -3,65 +3,80 @@
 package e2e_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
-// insideVar marks the process that runs in the namespaces of the test.
+// insideVar marks a process that runs in the namespaces of one test.
 const insideVar = "BMCTL_E2E_INSIDE"
 
-// TestMain starts this very program again as the first process of new network,
-// process and mount namespaces. When it ends, however it ends, the kernel ends
-// everything that it started, and the namespaces with all that is in them.
+// TestMain readies the namespaces of a process that apart has started.
 func TestMain(m *testing.M) {
-	if os.Getenv(insideVar) != "" {
-		if err := settle(); err != nil {
-			fmt.Fprintln(os.Stderr, "e2e:", err)
-			os.Exit(1)
-		}
-
-		os.Exit(m.Run())
-	}
-
 	if os.Getuid() != 0 {
 		fmt.Fprintln(os.Stderr, "e2e: needs root, for network namespaces; run serve/e2e/run.sh as root")
 		os.Exit(1)
 	}
 
-	os.Exit(runInside())
+	if os.Getenv(insideVar) != "" {
+		if err := settle(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			os.Exit(1)
+		}
+	}
+
+	os.Exit(m.Run())
 }
 
-func runInside() int {
+// apart has a test run by itself, beside others, as the first process of new
+// network, process and mount namespaces: it starts this very program again for
+// that one test, says what it said and returns true. In there it returns false,
+// and the test is to go on. When that process ends, however it ends, the kernel
+// ends everything that it started, and the namespaces with all that is in them.
+func apart(t *testing.T) bool {
+	t.Helper()
+
+	if os.Getenv(insideVar) != "" {
+		return false
+	}
+
+	t.Parallel()
 	// The child dies with the thread that started it.
 	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 
-	child := exec.Command("/proc/self/exe", os.Args[1:]...)
+	name := "^" + strings.ReplaceAll(regexp.QuoteMeta(t.Name()), "/", "$/^") + "$"
+	child := exec.Command("/proc/self/exe", "-test.run="+name, "-test.v", "-test.timeout="+patience(t).String())
 	child.Env = append(os.Environ(), insideVar+"=1")
-	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
 	child.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,
 		Pdeathsig:  syscall.SIGKILL,
 	}
 
-	var exit *exec.ExitError
-
-	err := child.Run()
-	if errors.As(err, &exit) {
-		return exit.ExitCode()
-	}
+	said, err := child.CombinedOutput()
+	t.Logf("%s", said)
 
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e: start in new namespaces:", err)
-
-		return 1
+		t.Errorf("in namespaces of its own: %v", err)
 	}
 
-	return 0
+	return true
+}
+
+// patience is the time that is left for a test, with some to tell of its end.
+func patience(t *testing.T) time.Duration {
+	deadline, limited := t.Deadline()
+	if !limited {
+		return 0 // which is none
+	}
+
+	return max(time.Second, time.Until(deadline)-5*time.Second)
 }
 
 // settle keeps this process's mounts to itself and mounts what the namespaces

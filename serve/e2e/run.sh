@@ -7,4 +7,4 @@ cd "$(dirname "$0")/../.."
 serve/e2e/install.sh
 go build -o .e2e/bin/bmctl ./cmd/bmctl
 CGO_ENABLED=0 go build -ldflags '-s -w' -o .e2e/bin/guest ./serve/e2e/guest
-exec go test -tags e2e -vet=off -count=1 -timeout 5m -v "$@" ./serve/e2e
+exec go test -tags e2e -vet=off -count=1 -timeout 10m -v "$@" ./serve/e2e

@@ -12,18 +12,23 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/charmbracelet/x/ansi"
 )
 
-// The addresses of the site; bmc.sh and qemu.sh know the BMC's too.
+// The addresses of the site, which doc.go has a picture of.
 const (
 	providerAddr = "10.77.0.1"
-	bmcAddr      = "10.77.1.1"
+	siteAddr     = "10.77.0.2"
+	benchAddr    = "10.77.0.3"
 )
 
-// site is where it all happens: a directory for every file and log, and the
-// network around the machine.
+// site is where a test takes place: a directory for every file and log, and the
+// network around the machines.
 type site struct {
-	dir string
+	dir      string
+	bridge   string // of the machines
+	machines []*machine
 }
 
 // newSite lays the network and starts the site's DHCP server, with the options
@@ -37,7 +42,7 @@ func newSite(t *testing.T, dhcpOptions ...string) *site {
 		t.Fatal(err)
 	}
 
-	s := &site{dir: dir}
+	s := &site{dir: dir, bridge: "br0"}
 
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -65,39 +70,44 @@ func newSite(t *testing.T, dhcpOptions ...string) *site {
 	return s
 }
 
-// layNetwork makes what the picture in doc.go shows, and takes it away at the end.
+// layNetwork makes what the picture in doc.go shows. It ends with the test's
+// namespaces.
 func layNetwork(t *testing.T) {
 	t.Helper()
+	ip(t, `link set lo up
+		link add br0 type bridge forward_delay 0 stp_state 0
+		addr add `+providerAddr+`/24 dev br0
+		link set br0 up
+		route add 255.255.255.255 dev br0`)
+	connect(t, "site", "eth0", "br0", siteAddr+"/24")
+	connect(t, "bench", "eth0", "br0", benchAddr+"/24")
+	ip(t, `-n site addr add fd77::2/64 dev eth0 nodad`)
+}
 
-	ip := func(commands string) {
-		for line := range strings.Lines(commands) {
-			if args := strings.Fields(line); len(args) > 0 {
-				run(t, "ip", args...)
-			}
-		}
+// connect makes a host, if there is none of that name, which is a network
+// namespace, and connects it to a bridge by an interface with an address.
+func connect(t *testing.T, host, device, bridge, address string) {
+	t.Helper()
+
+	if _, err := os.Stat("/run/netns/" + host); err != nil {
+		ip(t, `netns add `+host+`
+			-n `+host+` link set lo up`)
 	}
 
-	t.Cleanup(func() {
-		ip(`link del site0
-			netns del site
-			link del tap0
-			link del br0
-			addr del ` + bmcAddr + `/32 dev lo`)
-	})
-	ip(`link set lo up
-		addr add ` + bmcAddr + `/32 dev lo
-		link add br0 type bridge forward_delay 0 stp_state 0
-		addr add ` + providerAddr + `/24 dev br0
-		link set br0 up
-		tuntap add tap0 mode tap
-		link set tap0 master br0 up
-		netns add site
-		link add site0 type veth peer name eth0 netns site
-		link set site0 master br0 up
-		-n site link set lo up
-		-n site addr add 10.77.0.2/24 dev eth0
-		-n site addr add fd77::2/64 dev eth0 nodad
-		-n site link set eth0 up`)
+	port := host + "-" + device
+	ip(t, `link add `+port+` type veth peer name `+device+` netns `+host+`
+		link set `+port+` master `+bridge+` up
+		-n `+host+` addr add `+address+` dev `+device+`
+		-n `+host+` link set `+device+` up`)
+}
+
+// ip runs ip(8), once for each line.
+func ip(t *testing.T, commands string) {
+	t.Helper()
+
+	for line := range strings.Lines(commands) {
+		run(t, "ip", strings.Fields(line)...)
+	}
 }
 
 func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
@@ -105,18 +115,27 @@ func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
 // explain names what was kept and shows the end of each log.
 func (s *site) explain(t *testing.T) {
 	t.Helper()
-	t.Logf("kept in %s: the logs, the machine's serial console (serial.log), its power acts (acts) and a capture (network.pcapng)", s.dir)
+	t.Logf("kept in %s: the logs, a capture (network.pcapng), and of each machine its serial console (serial.log) and power acts (acts)", s.dir)
 
-	for _, name := range []string{"acts", "serial.log", "serve.log", "dnsmasq.log"} {
-		text, err := os.ReadFile(s.path(name))
+	logs, err := filepath.Glob(s.path("*.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, m := range s.machines {
+		logs = append(logs, m.path("acts"), m.path("serial.log"))
+	}
+
+	for _, name := range logs {
+		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Logf("%v", err)
 
 			continue
 		}
 
-		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-		t.Logf("the end of %s:\n%s", s.path(name), strings.Join(lines[max(0, len(lines)-25):], "\n"))
+		lines := strings.Split(strings.TrimSpace(ansi.Strip(string(text))), "\n")
+		t.Logf("the end of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-25):], "\n"))
 	}
 }
 
@@ -124,18 +143,18 @@ func (s *site) explain(t *testing.T) {
 // in <name>.log. It must not end before.
 func (s *site) start(t *testing.T, name string, command ...string) {
 	t.Helper()
-	s.startCommand(t, name, exec.Command(command[0], command[1:]...))
+	start(t, s.dir, name, exec.Command(command[0], command[1:]...))
 }
 
-func (s *site) startCommand(t *testing.T, name string, process *exec.Cmd) {
+func start(t *testing.T, dir, name string, process *exec.Cmd) {
 	t.Helper()
 
-	log, err := os.Create(s.path(name + ".log"))
+	log, err := os.Create(filepath.Join(dir, name+".log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	process.Dir, process.Stdout, process.Stderr = s.dir, log, log
+	process.Dir, process.Stdout, process.Stderr = dir, log, log
 
 	if err := process.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)

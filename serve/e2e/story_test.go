@@ -33,34 +33,38 @@ const providerID = "bare-metal"
 // set up, wiped, ready and off. After that serve knows its BMC, switches it on
 // and off as Omni wishes, and lets go of it.
 func TestFromNetworkBootToReady(t *testing.T) {
+	if apart(t) {
+		return
+	}
+
 	s := newSite(t)
-	s.newMachine(t)
+	m := s.newMachine(t, 1, uefi)
 	omni := s.startOmni(t)
 	serve := s.startServe(t, omni)
 
-	s.boot(t)
+	m.boot(t)
 	eventually(t, "the machine's agent is connected, and the machine pending in Omni", 150*time.Second, func(ctx context.Context) error {
-		return errors.Join(agentConnected(ctx, serve), acceptanceIs(omni, specs.InfraMachineConfigSpec_PENDING))
+		return errors.Join(m.agentConnected(ctx, serve), m.acceptanceIs(omni, specs.InfraMachineConfigSpec_PENDING))
 	})
 	checkSteps(t, serve)
-	s.checkUntouched(t)
+	m.checkUntouched(t)
 
-	if err := omni.Accept(machineID); err != nil {
+	if err := omni.Accept(m.id); err != nil {
 		t.Fatal(err)
 	}
 
 	eventually(t, "the machine is accepted, ready to use and reported off", 120*time.Second, func(context.Context) error {
-		return errors.Join(acceptanceIs(omni, specs.InfraMachineConfigSpec_ACCEPTED), readyAndOff(omni))
+		return errors.Join(m.acceptanceIs(omni, specs.InfraMachineConfigSpec_ACCEPTED), m.readyAndOff(omni))
 	})
-	s.checkReady(t, omni)
+	m.checkReady(t, omni)
 
-	s.powerByPreference(t, omni)
-	s.remove(t, omni)
+	m.powerByPreference(t, omni)
+	m.remove(t, omni)
 }
 
 // powerByPreference has serve switch the machine on, to boot agent mode as it is
 // in no cluster, and off again.
-func (s *site) powerByPreference(t *testing.T, omni *omnisim.Server) {
+func (m *machine) powerByPreference(t *testing.T, omni *omnisim.Server) {
 	t.Helper()
 
 	acts := []string{"start override=pxe", "stop", "start override=pxe", "stop"}
@@ -68,36 +72,36 @@ func (s *site) powerByPreference(t *testing.T, omni *omnisim.Server) {
 	for i, want := range []specs.InfraMachineConfigSpec_MachinePowerState{
 		specs.InfraMachineConfigSpec_POWER_STATE_ON, specs.InfraMachineConfigSpec_POWER_STATE_OFF,
 	} {
-		if err := omni.Configure(machineID, func(config *specs.InfraMachineConfigSpec) { config.PowerState = want }); err != nil {
+		if err := omni.Configure(m.id, func(config *specs.InfraMachineConfigSpec) { config.PowerState = want }); err != nil {
 			t.Fatal(err)
 		}
 
 		eventually(t, fmt.Sprintf("the machine is switched to %s", want), 30*time.Second, func(context.Context) error {
-			return s.actsAre(acts[:3+i]...)
+			return m.actsAre(acts[:3+i]...)
 		})
 	}
 }
 
 // remove takes the machine out of Omni: it stays off, and serve keeps nothing
 // of it.
-func (s *site) remove(t *testing.T, omni *omnisim.Server) {
+func (m *machine) remove(t *testing.T, omni *omnisim.Server) {
 	t.Helper()
 
-	before, err := os.ReadFile(s.path("acts"))
+	before, err := os.ReadFile(m.path("acts"))
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	if err := omni.Remove(machineID); err != nil {
+	if err := omni.Remove(m.id); err != nil {
 		t.Fatal(err)
 	}
 
 	eventually(t, "the machine is released", 30*time.Second, func(ctx context.Context) error {
-		if _, err := omni.Machine(machineID); !state.IsNotFoundError(err) {
+		if _, err := omni.Machine(m.id); !state.IsNotFoundError(err) {
 			return fmt.Errorf("Omni still has the machine (%v)", err)
 		}
 
-		_, err := omni.State().Get(ctx, resources.NewBMCConfiguration(providerID, machineID).Metadata())
+		_, err := omni.State().Get(ctx, resources.NewBMCConfiguration(providerID, m.id).Metadata())
 		if !state.IsNotFoundError(err) {
 			return fmt.Errorf("serve still keeps its BMC's login (%v)", err)
 		}
@@ -105,7 +109,7 @@ func (s *site) remove(t *testing.T, omni *omnisim.Server) {
 		return nil
 	})
 
-	if after, err := os.ReadFile(s.path("acts")); err != nil || !bytes.Equal(before, after) {
+	if after, err := os.ReadFile(m.path("acts")); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("the removal of a machine that is off came with power acts: %s (%v)", after, err)
 	}
 }
@@ -152,7 +156,7 @@ func (s *site) startServe(t *testing.T, omni *omnisim.Server) *localapi.Client {
 		"--min-reboot-interval=5s", "--poll-interval=2s",
 		"--state-dir="+s.path("state-dir"), "--socket="+s.path("bmctl.sock"))
 	serve.Env = append(os.Environ(), "OMNI_ENDPOINT="+omni.Endpoint(), "OMNI_SERVICE_ACCOUNT_KEY="+omni.ProviderKey())
-	s.startCommand(t, "serve", serve)
+	start(t, s.dir, "serve", serve)
 
 	client := localapi.Dial(s.path("bmctl.sock"))
 	t.Cleanup(client.Close)
@@ -173,34 +177,34 @@ func (s *site) startServe(t *testing.T, omni *omnisim.Server) *localapi.Client {
 	return client
 }
 
-func agentConnected(ctx context.Context, serve *localapi.Client) error {
-	machine, err := serve.Machine(ctx, machineID)
+func (m *machine) agentConnected(ctx context.Context, serve *localapi.Client) error {
+	seen, err := serve.Machine(ctx, m.id)
 	if err != nil {
 		return err
 	}
 
-	if machine.AgentSince.IsZero() {
-		return fmt.Errorf("no agent of %s: stage %q, status %q, %s", machineID, machine.Stage, machine.Status, machine.Reason)
+	if seen.AgentSince.IsZero() {
+		return fmt.Errorf("no agent of %s: stage %q, status %q, %s", m.id, seen.Stage, seen.Status, seen.Reason)
 	}
 
 	return nil
 }
 
-func acceptanceIs(omni *omnisim.Server, want specs.InfraMachineConfigSpec_AcceptanceStatus) error {
-	machine, err := omni.Machine(machineID)
+func (m *machine) acceptanceIs(omni *omnisim.Server, want specs.InfraMachineConfigSpec_AcceptanceStatus) error {
+	known, err := omni.Machine(m.id)
 	if err != nil {
 		return err
 	}
 
-	if got := machine.TypedSpec().Value.AcceptanceStatus; got != want {
+	if got := known.TypedSpec().Value.AcceptanceStatus; got != want {
 		return fmt.Errorf("in Omni the machine is %s", got)
 	}
 
 	return nil
 }
 
-func readyAndOff(omni *omnisim.Server) error {
-	status, err := omni.Status(machineID)
+func (m *machine) readyAndOff(omni *omnisim.Server) error {
+	status, err := omni.Status(m.id)
 	if err != nil {
 		return err
 	}
@@ -245,18 +249,18 @@ func checkSteps(t *testing.T, serve *localapi.Client) {
 
 // checkUntouched holds of a machine that nobody accepted: its disk is as it was,
 // its BMC has no user of ours, and its power was switched by the test alone.
-func (s *site) checkUntouched(t *testing.T) {
+func (m *machine) checkUntouched(t *testing.T) {
 	t.Helper()
 
-	if !bytes.HasPrefix(s.firstMegabyte(t), []byte("not wiped yet")) {
+	if !bytes.HasPrefix(m.firstMegabyte(t), []byte("not wiped yet")) {
 		t.Error("the disk of a pending machine was written to")
 	}
 
-	if err := s.actsAre("start override=pxe"); err != nil {
+	if err := m.actsAre("start override=pxe"); err != nil {
 		t.Errorf("a pending machine: %v", err)
 	}
 
-	users, err := ipmitool(t.Context(), factoryUser, factoryPassword, "user", "list", "1")
+	users, err := m.ipmitool(t.Context(), factoryUser, factoryPassword, "user", "list", "1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,40 +272,40 @@ func (s *site) checkUntouched(t *testing.T) {
 
 // checkReady asks the disk, and the BMC with the login that the agent made
 // there, whether what Omni was told is true.
-func (s *site) checkReady(t *testing.T, omni *omnisim.Server) {
+func (m *machine) checkReady(t *testing.T, omni *omnisim.Server) {
 	t.Helper()
 
-	if disk := s.firstMegabyte(t); !bytes.Equal(disk, make([]byte, len(disk))) {
+	if disk := m.firstMegabyte(t); !bytes.Equal(disk, make([]byte, len(disk))) {
 		t.Errorf("the first megabyte of the disk is not zero; it begins with %q", disk[:32])
 	}
 
-	login := bmcAccess(t, omni)
-	if login.GetAddress() != bmcAddr || login.GetPort() != 623 || login.GetUsername() != "talos-agent" {
+	login := m.bmcAccess(t, omni)
+	if login.GetAddress() != m.bmc || login.GetPort() != 623 || login.GetUsername() != "talos-agent" {
 		t.Errorf("the BMC in our state is %s:%d, user %s", login.GetAddress(), login.GetPort(), login.GetUsername())
 	}
 
-	if err := powerIs(t.Context(), "off", login.GetUsername(), login.GetPassword()); err != nil {
+	if err := m.powerIs(t.Context(), "off", login.GetUsername(), login.GetPassword()); err != nil {
 		t.Errorf("as the agent's user: %v", err)
 	}
 
-	if err := powerIs(t.Context(), "off", login.GetUsername(), "another password"); err == nil {
+	if err := m.powerIs(t.Context(), "off", login.GetUsername(), "another password"); err == nil {
 		t.Error("the BMC takes any password")
 	}
 
-	if err := s.actsAre("start override=pxe", "stop"); err != nil {
+	if err := m.actsAre("start override=pxe", "stop"); err != nil {
 		t.Error(err)
 	}
 }
 
 // bmcAccess is what serve keeps in Omni of the machine's BMC.
-func bmcAccess(t *testing.T, omni *omnisim.Server) *ownspecs.BMCConfigurationSpec_IPMI {
+func (m *machine) bmcAccess(t *testing.T, omni *omnisim.Server) *ownspecs.BMCConfigurationSpec_IPMI {
 	t.Helper()
 
 	if err := resources.Register(providerID); err != nil {
 		t.Fatal(err)
 	}
 
-	stored, err := omni.State().Get(t.Context(), resources.NewBMCConfiguration(providerID, machineID).Metadata())
+	stored, err := omni.State().Get(t.Context(), resources.NewBMCConfiguration(providerID, m.id).Metadata())
 	if err != nil {
 		t.Fatal(err)
 	}
