@@ -160,9 +160,12 @@ func (a *app) openConsole(ctx context.Context, bmc chosenBMC, f consoleFlags) (i
 	return port, blamed(bmc, err)
 }
 
+// noSerialOverLAN begins the message about a BMC without a console.
+const noSerialOverLAN = "no serial-over-LAN on "
+
 func noConsole(bmc chosenBMC, err error) error {
 	detail := faultDetail(bmc, err)
-	f := failf(codeBMCUnsupported, "bmctl probe "+bmc.Name, "no serial-over-LAN on %s (%s): %s", bmc.Name, bmc.Protocol, detail)
+	f := failf(codeBMCUnsupported, "bmctl probe "+bmc.Name, noSerialOverLAN+"%s (%s): %s", bmc.Name, bmc.Protocol, detail)
 	f.target, f.err = bmc.Name, err
 
 	return f

@@ -14,8 +14,11 @@ import (
 // computer of its own, so the limit is about this host's sockets.
 const defaultParallel = 32
 
-// answerTimeout is how long a BMC may take to answer a question.
-const answerTimeout = 5 * time.Second
+// How long a BMC may take: to answer a question, and to carry out an act.
+const (
+	answerTimeout = 5 * time.Second
+	actTimeout    = 2 * time.Minute
+)
 
 func (a *app) powerCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -95,6 +98,15 @@ func powerActList() []powerActKind {
 	}
 }
 
+// stagger is the pause between one machine and the next.
+func (kind powerActKind) stagger() time.Duration {
+	if kind.inrush {
+		return 500 * time.Millisecond
+	}
+
+	return 0
+}
+
 // powerFlags are the flags of the acts.
 type powerFlags struct {
 	targets     targetFlags
@@ -136,19 +148,14 @@ func (a *app) powerActCommand(kind powerActKind) *cobra.Command {
 
 func (f *powerFlags) add(cmd *cobra.Command, kind powerActKind) {
 	flags := cmd.Flags()
-	flags.DurationVar(&f.timeout, "timeout", 2*time.Minute, "how long each machine may take")
+	flags.DurationVar(&f.timeout, "timeout", actTimeout, "how long each machine may take")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "read the power, say what would be done, and stop")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	flags.BoolVar(&f.ifOn, "if-on", false, "leave machines alone that are not on")
 	flags.BoolVar(&f.ifOff, "if-off", false, "leave machines alone that are not off")
 	flags.BoolVar(&f.noFold, "no-fold", false, "a line for each machine, however many")
 
-	stagger := time.Duration(0)
-	if kind.inrush {
-		stagger = 500 * time.Millisecond
-	}
-
-	flags.DurationVar(&f.stagger, "stagger", stagger, "pause between one machine and the next: power supplies draw most when they start")
+	flags.DurationVar(&f.stagger, "stagger", kind.stagger(), "pause between one machine and the next: power supplies draw most when they start")
 
 	if kind.action != 0 {
 		flags.StringVar(&f.wait, "wait", "", "wait until the power is `STATE`, on or off, within --timeout; without one, until the act shows")

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bmctl/bmctl/power/hosts"
@@ -81,16 +82,30 @@ func (s *tuiSource) Console(id string) *exec.Cmd {
 		return nil
 	}
 
+	said := &heard{to: s.stderr}
 	cmd := exec.Command(exe, args...)
-	cmd.Env = s.a.environ
-	cmd.Stderr = &heard{to: s.stderr}
+	cmd.Env, cmd.Stderr = s.a.environ, said
+
+	if _, host := s.known(id); host != "" {
+		s.consoles.Lock()
+		s.consoles.last[host] = said
+		s.consoles.Unlock()
+	}
 
 	return cmd
 }
 
+// consoles are what the hosts' consoles said last.
+type consoles struct {
+	sync.Mutex
+	last map[string]*heard
+}
+
 // heard passes on what is written, and remembers the beginning.
 type heard struct {
-	to   io.Writer
+	to io.Writer
+
+	mu   sync.Mutex
 	text []byte
 }
 
@@ -98,13 +113,18 @@ type heard struct {
 func (h *heard) Write(p []byte) (int, error) {
 	const enough = 4096
 
+	h.mu.Lock()
 	h.text = append(h.text, p[:min(len(p), enough-len(h.text))]...)
+	h.mu.Unlock()
 
 	return h.to.Write(p)
 }
 
 // String returns what was written, as errors: the hints are for the command line.
 func (h *heard) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
 	for line := range strings.Lines(string(h.text)) {
 		if text, ok := strings.CutPrefix(line, "bmctl: error: "); ok {
 			return text

@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"iter"
-	"slices"
 	"sync"
 	"time"
 
@@ -43,7 +41,6 @@ const (
 	inventoryParallel = 32
 	inventoryInterval = 5 * time.Second
 	inventoryTimeout  = 5 * time.Second
-	inventoryAct      = 2 * time.Minute
 	inventoryForgets  = time.Minute
 	changesKept       = 64 // that nobody has asked for; the next are dropped, and seen in the snapshot
 )
@@ -54,7 +51,7 @@ func newInventory(ctx context.Context, a *app) *tuiInventory {
 	return &tuiInventory{
 		a: a, ctx: ctx, cancel: cancel, changes: make(chan tui.Event, changesKept), wanted: map[string]time.Time{}, slots: make(chan struct{}, inventoryParallel),
 		readings: map[string]tuiReading{}, targets: map[string]power.Target{},
-		dialer: power.NewDialer(power.Options{CheckCertificate: a.checkPin}),
+		dialer: a.dialer(),
 	}
 }
 
@@ -149,6 +146,15 @@ func (v *tuiInventory) read(name string) {
 	}
 }
 
+// switched tells of an act on a host, if there was one, and reads the host anew.
+func (v *tuiInventory) switched(name, id string, event tui.Event) {
+	if event.MachineID = id; event.Type != "" {
+		v.tell(event)
+	}
+
+	v.polling.Go(func() { v.read(name) })
+}
+
 func (v *tuiInventory) tell(event tui.Event) {
 	select {
 	case v.changes <- event:
@@ -194,6 +200,28 @@ func (v *tuiInventory) target(ctx context.Context, name string) (power.Target, e
 	return target, nil
 }
 
+// inventoryTarget is the BMC of a host with the login that the environment or the
+// configuration names for it. Nobody is asked.
+func (a *app) inventoryTarget(ctx context.Context, name string) (power.Target, error) {
+	host, known := a.file.Hosts[name]
+	if !known {
+		return power.Target{}, fmt.Errorf("%s is not in the inventory", name)
+	}
+
+	bmc := resolver{file: a.file}.ofHost(name, host, 0)
+	login := logins{a: a, found: map[string]power.Secret{}}
+
+	if err := login.fill(ctx, &bmc); err != nil {
+		return power.Target{}, err
+	}
+
+	if bmc.Password.IsZero() {
+		return power.Target{}, fmt.Errorf("no password for %s: give it in $%s, or in the host's credentials", bmc.Username, bmcPasswordEnv)
+	}
+
+	return bmc.Target, nil
+}
+
 // hostID is the machine's id, or its name where the inventory has none.
 func (a *app) hostID(name string) string {
 	if id := a.file.Hosts[name].ID; id != "" {
@@ -206,15 +234,17 @@ func (a *app) hostID(name string) string {
 // inventorySnapshot is what is known without serve.
 func (s *tuiSource) inventorySnapshot(notice string) tui.Snapshot {
 	snapshot := tui.Snapshot{Health: tui.Health{Source: sourceInventory, Notice: notice}, Cannot: s.cannot()}
-	for _, verb := range []tui.Verb{tui.Accept, tui.Reject, tui.Cordon, tui.Uncordon} {
+	for _, verb := range omniVerbs() {
 		snapshot.Cannot[verb] = "needs bmctl serve, which tells what the machine is"
 	}
+
+	refusals := s.refusals()
 
 	for _, name := range s.a.file.HostNames() {
 		host, r := s.a.file.Hosts[name], s.inventory.look(name)
 		row := tui.Row{
 			ID: s.a.hostID(name), Name: name, Power: r.state.String(), PowerAt: r.at, Labels: host.Labels, LastEvent: r.lastEvent, LastEventAt: r.changed,
-			BMC: tui.BMC{Protocol: host.Protocol, Address: host.Address, Latency: r.latency},
+			BMC: tui.BMC{Protocol: host.Protocol, Address: host.Address, Latency: r.latency}, Cannot: refusals(name, ""),
 		}
 
 		if r.err != nil {
@@ -225,113 +255,4 @@ func (s *tuiSource) inventorySnapshot(notice string) tui.Snapshot {
 	}
 
 	return snapshot
-}
-
-// bmcAct is a power verb as the drivers have it: an action or a boot override.
-type bmcAct struct {
-	action power.Action
-	boot   *power.Boot
-}
-
-func powerActTable() map[tui.Verb]bmcAct {
-	once := func(device power.Device) bmcAct { return bmcAct{boot: &power.Boot{Device: device}} }
-
-	return map[tui.Verb]bmcAct{
-		tui.PowerOn: {action: power.On}, tui.PowerOff: {action: power.Off}, tui.PowerSoft: {action: power.Soft},
-		tui.PowerCycle: {action: power.Cycle}, tui.PowerReset: {action: power.Reset},
-		tui.BootPXE: once(power.DevicePXE), tui.BootDisk: once(power.DeviceDisk), tui.BootBIOS: once(power.DeviceSetup), tui.BootNone: once(power.DeviceNone),
-	}
-}
-
-func powerAct(verb tui.Verb) (bmcAct, bool) {
-	found, ok := powerActTable()[verb]
-
-	return found, ok
-}
-
-func powerActs() iter.Seq[tui.Verb] {
-	return func(yield func(tui.Verb) bool) {
-		for verb := range powerActTable() {
-			if !yield(verb) {
-				return
-			}
-		}
-	}
-}
-
-// hostOfMachine is a machine's host in the inventory; empty: there is none.
-type hostOfMachine struct{ id, host string }
-
-// do acts on the hosts side by side.
-func (v *tuiInventory) do(ctx context.Context, what bmcAct, machines []hostOfMachine) iter.Seq[tui.Result] {
-	return func(yield func(tui.Result) bool) {
-		targets, failed := v.targetsOf(ctx, &machines)
-		for _, result := range failed {
-			if !yield(result) {
-				return
-			}
-		}
-
-		begun := time.Now()
-
-		for r := range power.Each(ctx, v.dialer, inventoryParallel, targets, what.on) {
-			result := tui.Result{ID: machines[r.Index].id, Text: r.Value, Err: r.Err}
-			if r.Err == nil && what.boot == nil {
-				result.Text += fmt.Sprintf(" after %.1fs", time.Since(begun).Seconds())
-			}
-
-			go v.read(machines[r.Index].host)
-
-			if !yield(result) {
-				return
-			}
-		}
-	}
-}
-
-// targetsOf finds the BMCs, and takes out those machines that have none.
-func (v *tuiInventory) targetsOf(ctx context.Context, machines *[]hostOfMachine) (targets []power.Target, failed []tui.Result) {
-	*machines = slices.DeleteFunc(*machines, func(m hostOfMachine) bool {
-		if m.host == "" {
-			failed = append(failed, tui.Result{ID: m.id, Err: fmt.Errorf("not in the inventory")})
-
-			return true
-		}
-
-		target, err := v.target(ctx, m.host)
-		if err != nil {
-			failed = append(failed, tui.Result{ID: m.id, Err: err})
-
-			return true
-		}
-
-		targets = append(targets, target)
-
-		return false
-	})
-
-	return targets, failed
-}
-
-// on carries the act out on one BMC and says what came of it.
-func (w bmcAct) on(ctx context.Context, bmc power.BMC, _ power.Target) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, inventoryAct)
-	defer cancel()
-
-	if w.boot != nil {
-		text := "boot override: " + w.boot.Device.String() + ", once"
-		if w.boot.Device == power.DeviceNone {
-			text = "boot override: none"
-		}
-
-		return text, bmc.SetBoot(ctx, *w.boot)
-	}
-
-	if err := bmc.Do(ctx, w.action); err != nil {
-		return "", err
-	}
-
-	state, err := bmc.State(ctx)
-
-	return "power " + w.action.String() + ": " + state.String(), err
 }

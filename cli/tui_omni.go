@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/bmctl/bmctl/serve/operator"
@@ -13,35 +13,11 @@ import (
 
 // Do implements tui.Source.
 func (s *tuiSource) Do(ctx context.Context, verb tui.Verb, ids ...string) iter.Seq[tui.Result] {
-	if act, ok := powerAct(verb); ok {
-		return s.inventory.do(ctx, act, s.hostsOf(ids))
+	if slices.Contains(powerVerbs(), verb) {
+		return s.doPower(ctx, verb, ids)
 	}
 
 	return s.doInOmni(ctx, verb, ids)
-}
-
-// hostsOf are the inventory's hosts by machine id; one that is not there has none.
-func (s *tuiSource) hostsOf(ids []string) []hostOfMachine {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	hosts := make([]hostOfMachine, len(ids))
-
-	for i, id := range ids {
-		hosts[i] = hostOfMachine{id, s.names[strings.ToLower(id)]}
-
-		if _, known := s.a.file.Hosts[id]; known && hosts[i].host == "" {
-			hosts[i].host = id // a host without an id goes by its name
-		}
-
-		for _, m := range s.seen {
-			if m.ID == id && hosts[i].host == "" {
-				hosts[i].host = s.host(m)
-			}
-		}
-	}
-
-	return hosts
 }
 
 // omniActTimeout limits one act on one machine.

@@ -30,6 +30,7 @@ type tuiSource struct {
 	addresses map[string]string // and by BMC address
 	console   bool              // there is a console command
 	stderr    io.Writer         // of a program that gets the terminal
+	consoles  consoles
 
 	mu    sync.Mutex
 	omni  *operator.Client
@@ -49,7 +50,7 @@ func (a *app) newSource(ctx context.Context, root *cobra.Command, kind string) (
 
 	return &tuiSource{
 		a: a, stderr: a.stderr, kind: kind, client: a.serveClient(), inventory: newInventory(ctx, a), console: err == nil && len(rest) == 1,
-		last: map[string]localapi.Event{}, names: a.file.NamesByID(), addresses: a.file.NamesByAddress(),
+		consoles: consoles{last: map[string]*heard{}}, last: map[string]localapi.Event{}, names: a.file.NamesByID(), addresses: a.file.NamesByAddress(),
 	}, nil
 }
 
@@ -97,15 +98,14 @@ func (s *tuiSource) serveSnapshot(ctx context.Context, list localapi.MachineList
 	s.notice(list.Items)
 
 	snapshot := tui.Snapshot{Health: viewHealth(health), Cannot: s.cannot(), Rows: make([]tui.Row, 0, len(list.Items))}
-	outside := outsideInventory()
+	refusals := s.refusals()
 
 	for _, m := range list.Items {
 		row := viewRow(m)
+		host := s.host(m)
+		row.Cannot = refusals(host, unserved(m))
 
-		switch host := s.host(m); {
-		case host == "":
-			row.Cannot = outside
-		case m.BMC.Address == "": // serve may not ask its BMC before it is accepted
+		if host != "" && m.BMC.Address == "" { // serve may not ask its BMC before it is accepted
 			s.fromInventory(&row, host)
 		}
 
@@ -144,10 +144,7 @@ func (s *tuiSource) newcomers(known []localapi.Machine, now time.Time) []tui.Row
 
 	const why = "Omni does not know it yet"
 
-	cannot := outsideInventory()
-	for _, verb := range []tui.Verb{tui.Accept, tui.Reject, tui.Cordon, tui.Uncordon} {
-		cannot[verb] = why
-	}
+	refusals := s.refusals()
 
 	var rows []tui.Row
 
@@ -157,8 +154,15 @@ func (s *tuiSource) newcomers(known []localapi.Machine, now time.Time) []tui.Row
 			continue
 		}
 
+		host := s.names[strings.ToLower(id)]
+		cannot := maps.Clone(refusals(host, why))
+
+		for _, verb := range omniVerbs() {
+			cannot[verb] = why
+		}
+
 		rows = append(rows, tui.Row{
-			ID: id, Name: cmp.Or(s.names[strings.ToLower(id)], firstBlock(id)), Power: "on", Stage: event.Type, Reason: why,
+			ID: id, Name: cmp.Or(host, firstBlock(id)), Power: "on", Stage: event.Type, Reason: why,
 			LastEvent: event.Text, LastEventAt: event.At, MAC: event.MAC, FirstSeen: event.At, Cannot: cannot,
 		})
 	}
@@ -192,34 +196,6 @@ func (s *tuiSource) host(m localapi.Machine) string {
 	}
 
 	return s.addresses[m.BMC.Address]
-}
-
-// cannot says which verbs are out of reach for all machines.
-func (s *tuiSource) cannot() map[tui.Verb]string {
-	reasons := map[tui.Verb]string{}
-
-	if s.a.env("OMNI_ENDPOINT") == "" || s.a.env("OMNI_SERVICE_ACCOUNT_KEY") == "" {
-		for _, verb := range []tui.Verb{tui.Accept, tui.Reject, tui.Cordon, tui.Uncordon} {
-			reasons[verb] = "needs Omni: OMNI_ENDPOINT and OMNI_SERVICE_ACCOUNT_KEY of an operator"
-		}
-	}
-
-	if !s.console {
-		reasons[tui.Console] = "this bmctl has no console command"
-	}
-
-	return reasons
-}
-
-// outsideInventory says what cannot be had of machines whose BMC the inventory
-// does not know.
-func outsideInventory() map[tui.Verb]string {
-	reasons := map[tui.Verb]string{}
-	for _, verb := range append(slices.Collect(powerActs()), tui.Console) {
-		reasons[verb] = "not in the inventory"
-	}
-
-	return reasons
 }
 
 func viewHealth(h localapi.Health) tui.Health {

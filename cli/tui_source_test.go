@@ -10,12 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bmctl/bmctl/cli/config"
 	"github.com/bmctl/bmctl/serve/lab"
 	"github.com/bmctl/bmctl/tui"
 )
 
-// labSource is the view's source in a running lab.
-func labSource(t *testing.T, kind string) (*lab.Lab, *tuiSource) {
+// labSource is the view's source in a running lab, whose inventory may be changed
+// before.
+func labSource(t *testing.T, kind string, change func(map[string]config.Host)) (*lab.Lab, *tuiSource) {
 	t.Helper()
 	t.Setenv("BMCTL_TEST_AS_BMCTL", "1") // the lab's serve is this test's binary
 
@@ -52,6 +54,10 @@ func labSource(t *testing.T, kind string) (*lab.Lab, *tuiSource) {
 	a, err := newApp(strings.NewReader(""), io.Discard, io.Discard, os.Environ()).within(env)
 	if err != nil {
 		t.Fatal(err)
+	}
+
+	if change != nil {
+		change(a.file.Hosts)
 	}
 
 	root := newApp(nil, nil, nil, nil).root() // of its own: making it sets the flags' defaults
@@ -92,7 +98,7 @@ func rowOf(snapshot tui.Snapshot, name string) tui.Row {
 }
 
 func TestTheViewOfALab(t *testing.T) {
-	l, s := labSource(t, sourceAuto)
+	l, s := labSource(t, sourceAuto, nil)
 
 	snapshot := until(t, s, "three machines wait, and their power is read from the inventory", func(snapshot tui.Snapshot) bool {
 		return len(snapshot.Rows) == 3 && !slices.ContainsFunc(snapshot.Rows, func(r tui.Row) bool { return r.Status != "pending" || r.Power != "on" })
@@ -195,7 +201,7 @@ func withoutServe(t *testing.T, l *lab.Lab, s *tuiSource) {
 }
 
 func TestRunGivesTheOutputOfTheCommand(t *testing.T) {
-	_, s := labSource(t, sourceServe)
+	_, s := labSource(t, sourceServe, nil)
 
 	until(t, s, "three machines", func(snapshot tui.Snapshot) bool { return len(snapshot.Rows) == 3 })
 
@@ -227,5 +233,51 @@ func TestWithoutAnOperatorNothingIsAccepted(t *testing.T) {
 	s := &tuiSource{a: newApp(nil, nil, nil, nil)}
 	if why := s.cannot()[tui.Accept]; !strings.Contains(why, "OMNI_SERVICE_ACCOUNT_KEY") {
 		t.Errorf("accept: %q", why)
+	}
+}
+
+// TestPowerThroughServe switches machines whose BMCs serve alone can speak to: one
+// after the other, for the current that they draw when they start.
+func TestPowerThroughServe(t *testing.T) {
+	_, s := labSource(t, sourceServe, func(hosts map[string]config.Host) {
+		delete(hosts, "r1n01")
+		delete(hosts, "r1n02")
+	})
+
+	snapshot := until(t, s, "three machines wait", func(snapshot tui.Snapshot) bool {
+		return len(snapshot.Rows) == 3 && !slices.ContainsFunc(snapshot.Rows, func(r tui.Row) bool { return r.Status != "pending" })
+	})
+	outside := func(r tui.Row) bool { return r.Cannot[tui.Console] == "its BMC is not in the inventory" }
+
+	for _, row := range snapshot.Rows {
+		if why := row.Cannot[tui.PowerOn]; outside(row) != strings.Contains(why, "once it is accepted") {
+			t.Errorf("power on of %s, which waits to be accepted: %q", row.Name, why)
+		}
+	}
+
+	rows := slices.DeleteFunc(snapshot.Rows, func(r tui.Row) bool { return !outside(r) })
+	for result := range s.Do(t.Context(), tui.Accept, rows[0].ID, rows[1].ID) {
+		if result.Err != nil {
+			t.Fatal(result.Err)
+		}
+	}
+
+	snapshot = until(t, s, "both are ready and off", func(snapshot tui.Snapshot) bool {
+		return !slices.ContainsFunc(snapshot.Rows, func(r tui.Row) bool { return outside(r) && (r.Status != "ready" || r.Power != "off") })
+	})
+	if why := snapshot.Rows[slices.IndexFunc(snapshot.Rows, outside)].Cannot[tui.PowerOn]; why != "" {
+		t.Errorf("power on of a ready machine: %q", why)
+	}
+
+	begun := time.Now()
+
+	for result := range s.Do(t.Context(), tui.PowerOn, rows[0].ID, rows[1].ID, "nobody") {
+		if failed := result.Err != nil; failed != (result.ID == "nobody") || !failed && !strings.HasPrefix(result.Text, "power on: on after") {
+			t.Errorf("power on of %s: %q, %v", result.ID, result.Text, result.Err)
+		}
+	}
+
+	if took := time.Since(begun); took < 500*time.Millisecond {
+		t.Errorf("two machines were started within %v, without a pause", took)
 	}
 }

@@ -237,11 +237,6 @@ func (m *Model) consoleLines(r *row) []string {
 		return []string{" " + m.theme.in(warn, why)}
 	}
 
-	cmd := m.src.Console(r.raw)
-	if cmd == nil {
-		return []string{" " + m.theme.in(warn, "there is no console")}
-	}
-
 	return []string{
 		" " + m.keyHint("c", "hands this terminal to", false) + " " + m.theme.in(strong, clean(m.src.Equivalent(Console, r.raw))),
 		" " + m.theme.in(faint, "~. or ctrl-] leaves it and comes back here"),
