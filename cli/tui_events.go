@@ -54,12 +54,20 @@ func (s *tuiSource) serveEvents(ctx context.Context, yield func(tui.Event, error
 			return err
 		case event = <-s.inventory.changes:
 		case e := <-events:
-			event = tui.Event{At: e.At, MachineID: e.MachineID, MAC: e.MAC, Type: e.Type, Text: e.Text, Reason: e.Reason}
+			event = viewEvent(e)
 		}
 
 		if !yield(event, nil) {
 			return nil
 		}
+	}
+}
+
+func viewEvent(e localapi.Event) tui.Event {
+	return tui.Event{
+		At: e.At, MachineID: e.MachineID, MAC: e.MAC, Type: e.Type, Text: e.Text, Reason: e.Reason,
+		Address: e.Address, Interface: e.Interface, Arch: e.Arch, File: e.File, Bytes: e.Bytes,
+		Duration: time.Duration(e.DurationSeconds * float64(time.Second)), Decision: e.Decision,
 	}
 }
 

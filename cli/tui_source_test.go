@@ -281,3 +281,34 @@ func TestPowerThroughServe(t *testing.T) {
 		t.Errorf("two machines were started within %v, without a pause", took)
 	}
 }
+
+// TestAConsoleThatIsNotThere is learnt from the BMC, where the inventory does not
+// say how it is spoken to.
+func TestAConsoleThatIsNotThere(t *testing.T) {
+	_, s := labSource(t, sourceServe, func(hosts map[string]config.Host) {
+		host := hosts["r1n01"] // the program that asks reads the file, where it is redfish
+		host.Protocol = ""
+		hosts["r1n01"] = host
+		host = hosts["r1n03"]
+		host.Protocol = "redfish"
+		hosts["r1n03"] = host
+	})
+
+	snapshot := until(t, s, "three machines", func(snapshot tui.Snapshot) bool { return len(snapshot.Rows) == 3 })
+
+	for name, want := range map[string]string{"r1n01": "", "r1n02": "", "r1n03": "its BMC is spoken to in redfish, and a serial console is ipmi's"} {
+		if why := rowOf(snapshot, name).Cannot[tui.Console]; why != want {
+			t.Errorf("console of %s: %q, want %q", name, why, want)
+		}
+	}
+
+	cmd := s.Console(rowOf(snapshot, "r1n01").ID)
+	if err := cmd.Run(); err == nil || !strings.Contains(cmd.Stderr.(*heard).String(), "no serial-over-LAN on r1n01") {
+		t.Fatalf("the console of a BMC without one: %v, %v", err, cmd.Stderr)
+	}
+
+	snapshot = until(t, s, "three machines", func(snapshot tui.Snapshot) bool { return len(snapshot.Rows) == 3 })
+	if why := rowOf(snapshot, "r1n01").Cannot[tui.Console]; !strings.Contains(why, "no serial over LAN") {
+		t.Errorf("after it was refused, the console of r1n01: %q", why)
+	}
+}

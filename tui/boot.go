@@ -1,6 +1,8 @@
 package tui
 
 import (
+	"cmp"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -30,11 +32,34 @@ func attempts(events []Event) []attempt {
 			continue
 		}
 
+		if leaves(e) {
+			all = left(all, e)
+
+			continue
+		}
+
 		if len(all) == 0 || all[len(all)-1].over(e) {
 			all = append(all, attempt{number: len(all) + 1})
 		}
 
 		all[len(all)-1].add(e)
+	}
+
+	return all
+}
+
+// leaves tells whether the event is the end of what an agent's boot led to.
+func leaves(e Event) bool { return e.Type == "agent" && strings.HasSuffix(e.Text, "gone") }
+
+// left adds the event to the boot that brought the agent: the act that ends that
+// one stands before it, and begins the next.
+func left(all []attempt, e Event) []attempt {
+	for i := range slices.Backward(all) {
+		if all[i].has("agent") {
+			all[i].add(e)
+
+			break
+		}
 	}
 
 	return all
@@ -58,7 +83,7 @@ func (a *attempt) over(e Event) bool {
 	case begins(e):
 		return a.has("discover", "request", "loader", "script", "kernel", "initrd", "agent") || e.At.Sub(last.At) > lull
 	case e.Type == "discover" || e.Type == "request":
-		return a.has("script", "kernel", "initrd", "agent")
+		return a.has("script", "kernel", "initrd", "agent") || e.At.Sub(last.At) > lull
 	default:
 		return e.Type != "agent" && e.Type != "wipe" && e.At.Sub(last.At) > lull
 	}
@@ -150,24 +175,71 @@ func (m *Model) attemptLines(a *attempt, r *row, newest bool) []string {
 	return lines
 }
 
+// stepLines are one step: who asked or what was fetched, and what it got.
 func (m *Model) stepLines(s step) []string {
-	text := s.Text
-	if rest, ok := strings.CutPrefix(text, s.Type); ok && (rest == "" || rest[0] == ' ' || rest[0] == ':') {
-		text = strings.TrimLeft(rest, ": ") // the step says it already
+	w := 30
+	if m.w < splitWidth {
+		w = 24
+		s.Interface = "" // no room for it
 	}
 
-	switch {
-	case (s.Type == "discover" || s.Type == "request") && text != "":
-		text = "offered " + text
-	case s.Type == "script" && text != "":
-		text = m.theme.in(accent, text)
-	}
-
+	subject, outcome := m.stepParts(s.Event)
 	if s.times > 1 {
-		text += " " + m.theme.in(faint, "x"+itoa(s.times))
+		subject += " " + m.theme.in(faint, "x"+itoa(s.times))
+	}
+
+	text := fit(subject, w, m.theme.ellipsis)
+	if outcome != "" {
+		text += "  " + outcome
 	}
 
 	return m.eventLine(s.Event, stepName(s.Type), text)
+}
+
+func (m *Model) stepParts(e Event) (subject, outcome string) {
+	switch {
+	case e.Type == "discover":
+		return cmp.Or(nic(e), e.Address), offered(e)
+	case e.Type == "request":
+		return cmp.Or(e.Address, nic(e)), offered(e)
+	case e.Type == "script":
+		return m.theme.in(accent, cmp.Or(e.Decision, untyped(e))), ""
+	case e.File != "":
+		return path.Base(e.File), transfer(e)
+	default:
+		return untyped(e), ""
+	}
+}
+
+// untyped is the event's text without its type, which stands beside it.
+func untyped(e Event) string {
+	rest, ok := strings.CutPrefix(e.Text, e.Type)
+	if !ok || rest != "" && rest[0] != ' ' && rest[0] != ':' {
+		return e.Text
+	}
+
+	return strings.TrimLeft(rest, ": ")
+}
+
+// nic is who asks for an address, behind where it was heard.
+func nic(e Event) string { return oneLine(e.Interface + " " + e.MAC + " " + e.Arch) }
+
+// offered is what the machine was told to load; of a URL its end says enough.
+func offered(e Event) string {
+	if file := cmp.Or(e.File, untyped(e)); file != "" {
+		return "offered " + path.Base(file)
+	}
+
+	return ""
+}
+
+// transfer is how much was sent in what time: right-aligned, one below the other.
+func transfer(e Event) string {
+	if e.Bytes == 0 && e.Duration == 0 {
+		return ""
+	}
+
+	return padLeft(size(e.Bytes), 9) + padLeft(took(e.Duration), 9)
 }
 
 func stepName(kind string) string {
@@ -224,7 +296,7 @@ func afterScript(a *attempt) (next, why string) {
 
 	for _, s := range a.steps {
 		if s.Type == "script" {
-			decision = s.Text
+			decision = cmp.Or(s.Decision, s.Text)
 		}
 	}
 

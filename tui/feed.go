@@ -202,7 +202,7 @@ func (m Model) onEvents(msg eventsMsg) (Model, tea.Cmd) {
 
 	events := make([]Event, len(msg.events))
 	for i, e := range msg.events {
-		for _, text := range []*string{&e.MAC, &e.Type, &e.Text, &e.Reason} {
+		for _, text := range []*string{&e.MAC, &e.Type, &e.Text, &e.Reason, &e.Address, &e.Interface, &e.Arch, &e.File, &e.Decision} {
 			*text = clean(*text)
 		}
 

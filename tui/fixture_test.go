@@ -209,17 +209,36 @@ func bootEvents() []Event {
 		return time.Date(2026, 3, 4, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
 	}
 
+	const nic = "3c:ec:ef:12:34:02"
+
+	address := fleet().Rows[1].Address
+
 	return []Event{
-		{At: at("13:40:00.000"), MachineID: id, Type: "discover", Text: "discover ipxe.efi", Reason: "UEFI"},
-		{At: at("13:40:01.000"), MachineID: id, Type: "script", Text: "script: wait", Reason: "Omni's list is not complete yet"},
-		{At: at("13:40:16.000"), MachineID: id, Type: "script", Text: "script: wait", Reason: "Omni's list is not complete yet"},
+		{At: at("13:40:00.000"), MAC: nic, Interface: "eno1", Arch: "amd64", Type: "discover", Text: "discover ipxe.efi", File: "ipxe.efi", Reason: "UEFI"},
+		{At: at("13:40:01.000"), MachineID: id, MAC: nic, Address: address, Type: "script", Text: "script: wait", Decision: "wait", Reason: "Omni's list is not complete yet"},
+		{At: at("13:40:16.000"), MachineID: id, MAC: nic, Address: address, Type: "script", Text: "script: wait", Decision: "wait", Reason: "Omni's list is not complete yet"},
 		{At: at("14:01:57.000"), MachineID: id, Type: "power", Text: "boot override: pxe, once", Reason: "allocated to prod, not installed"},
 		{At: at("14:01:58.000"), MachineID: id, Type: "power", Text: "power cycle", Reason: "allocated to prod, not installed"},
-		{At: at("14:02:03.114"), MachineID: id, Type: "discover", Text: "discover ipxe.efi", Reason: "UEFI: it asks the ProxyDHCP port next"},
-		{At: at("14:02:03.530"), MachineID: id, Type: "request", Text: "request ipxe.efi", Reason: "UEFI asked for its file"},
-		{At: at("14:02:05.871"), MachineID: id, Type: "loader", Text: "loader ipxe.efi"},
-		{At: at("14:02:06.100"), MAC: fleet().Rows[1].MAC, Type: "discover", Text: "discover http://10.0.2.5:50042/ipxe/init.ipxe", Reason: "iPXE"},
-		{At: at("14:02:09.402"), MachineID: id, Type: "script", Text: "script: talos", Reason: "allocated to prod, not installed"},
+		{
+			At: at("14:02:03.114"), MAC: nic, Interface: "eno1", Arch: "amd64", Type: "discover", Text: "discover ipxe.efi", File: "ipxe.efi",
+			Reason: "UEFI: two phases, it asks the ProxyDHCP port next",
+		},
+		{
+			At: at("14:02:03.530"), MAC: nic, Address: address, Interface: "eno1", Arch: "amd64", Type: "request", Text: "request ipxe.efi", File: "ipxe.efi",
+			Reason: "UEFI asked for its file",
+		},
+		{
+			At: at("14:02:05.871"), MAC: nic, Address: address, Arch: "amd64", Type: "loader", Text: "loader ipxe.efi", File: "ipxe.efi",
+			Bytes: 1048576, Duration: 181 * time.Millisecond,
+		},
+		{
+			At: at("14:02:06.100"), MAC: nic, Interface: "eno1", Arch: "amd64", Type: "discover",
+			Text: "discover http://10.0.2.5:50042/ipxe/init.ipxe", File: "http://10.0.2.5:50042/ipxe/init.ipxe", Reason: "iPXE",
+		},
+		{
+			At: at("14:02:09.402"), MachineID: id, MAC: nic, Address: address, Arch: "amd64", Type: "script", Text: "script: talos", Decision: "talos",
+			Reason: "allocated to prod, not installed",
+		},
 	}
 }
 

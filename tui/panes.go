@@ -165,12 +165,23 @@ func labelText(labels map[string]string) string {
 	return strings.Join(pairs, " ")
 }
 
-// eventsOf are the kept events of the machine, oldest first.
+// eventsOf are the kept events of the machine, oldest first. Firmware tells its
+// NIC before it tells which machine it is.
 func (m *Model) eventsOf(r *row) []Event {
 	var found []Event
 
+	nics := map[string]bool{r.MAC: true}
+
 	for _, e := range m.events.items {
-		if e.MachineID == r.raw || e.MachineID == "" && e.MAC != "" && e.MAC == r.MAC {
+		if e.MachineID == r.raw {
+			nics[e.MAC] = true
+		}
+	}
+
+	delete(nics, "")
+
+	for _, e := range m.events.items {
+		if e.MachineID == r.raw || e.MachineID == "" && nics[e.MAC] {
 			found = append(found, e)
 		}
 	}
@@ -187,7 +198,7 @@ func (m *Model) eventLines(r *row) []string {
 	}
 
 	for _, e := range m.eventsOf(r) {
-		lines = append(lines, m.eventLine(e, e.Type, e.Text)...)
+		lines = append(lines, m.eventLine(e, e.Type, untyped(e))...)
 	}
 
 	if len(lines) == 0 {

@@ -3,6 +3,7 @@ package tui
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -158,4 +159,32 @@ func since(at, now time.Time) string {
 	}
 
 	return age(now.Sub(at))
+}
+
+// took is how long something lasted: 181 ms, 5.8 s, 2m14s.
+func took(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return "0 ms"
+	case d < time.Millisecond:
+		return "<1 ms"
+	case d < time.Second:
+		return itoa(int(d.Milliseconds())) + " ms"
+	case d < time.Minute:
+		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
+	default:
+		return d.Truncate(time.Second).String()
+	}
+}
+
+// size is a number of bytes: 512 B, 1.0 MiB, 87 MiB.
+func size(bytes int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	n, unit := float64(max(0, bytes)), 0
+
+	for n >= 1024 && unit < len(units)-1 {
+		n, unit = n/1024, unit+1
+	}
+
+	return strconv.FormatFloat(n, 'f', one(unit > 0 && n < 10), 64) + " " + units[unit]
 }

@@ -113,6 +113,15 @@ type Event struct {
 	Type, Text string
 	// Reason is why, in the words that the machine was told.
 	Reason string
+
+	// Of a step of a boot, as far as it tells: the address that asked, the NIC of
+	// serve that heard it, the machine's architecture, the file that was offered or
+	// sent, and how large it was and how long it took at the end of a transfer.
+	Address, Interface, Arch, File string
+	Bytes                          int64
+	Duration                       time.Duration
+	// Decision is what a script was answered: agent, talos, disk or wait.
+	Decision string
 }
 
 // Result is what came of one machine of a Do, or one line of a Run.

@@ -189,6 +189,11 @@ func pad(text string, w int) string {
 	return text
 }
 
+// padLeft puts the text at the end of w cells.
+func padLeft(text string, w int) string {
+	return strings.Repeat(" ", max(0, w-width(text))) + text
+}
+
 // wrap breaks the text into lines of at most w cells, at spaces where possible.
 func wrap(text string, w int) []string {
 	if w <= 0 {

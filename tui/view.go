@@ -291,7 +291,11 @@ func (m *Model) footItems() []string {
 		items = append(items, m.hint(m.keys.Filter))
 	}
 
-	return append(items, m.hint(m.keys.Sort), m.hint(m.keys.Select))
+	if !m.open {
+		items = append(items, m.hint(m.keys.Sort))
+	}
+
+	return append(items, m.hint(m.keys.Select))
 }
 
 // overlay draws the modal's box in the middle of the screen.
