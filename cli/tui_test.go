@@ -163,7 +163,7 @@ func powerFromTheView(term *tmux) {
 	term.text("pc")
 	term.sees("Power cycle r1n02")
 	term.text("y")
-	term.sees("r1n02 power cycle: on after")
+	term.sees("r1n02 power cycle: on again after")
 }
 
 func acceptFromTheView(term *tmux) {
