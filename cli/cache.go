@@ -52,7 +52,7 @@ the machines then load from serve. These commands read the section serve: of the
 configuration file and BMCTL_<FLAG>, as serve does, and may run beside it.`,
 	}
 	group(cmd)
-	s.show(cmd.PersistentFlags(), "asset-cache-dir", "asset-cache-size")
+	s.show(cmd.PersistentFlags(), "asset-cache-dir", "asset-cache-size", "extra-ca-file")
 	cmd.AddCommand(a.cacheListCommand(s), a.cachePrefetchCommand(s), a.cacheExportCommand(s), a.cacheImportCommand(s))
 
 	return cmd
@@ -75,7 +75,14 @@ func (a *app) openCache(s *cacheSettings, reading bool) (*assetcache.Cache, erro
 		}
 	}
 
-	return serve.OpenCache(s.cfg, a.logger(slog.LevelError+1), func(text, reason string) { a.warn("%s: %s", text, reason) })
+	cache, err := serve.OpenCache(s.cfg, a.logger(slog.LevelError+1), func(text, reason string) { a.warn("%s: %s", text, reason) })
+
+	var problem serve.Problem
+	if errors.As(err, &problem) {
+		return nil, invalid([]string{oneLine(problem.String())})
+	}
+
+	return cache, err
 }
 
 func (a *app) cacheListCommand(s *cacheSettings) *cobra.Command {

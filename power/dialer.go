@@ -17,9 +17,12 @@ type Options struct {
 	Redfish RedfishUse
 	// PlainHTTP speaks Redfish over HTTP instead of HTTPS.
 	PlainHTTP bool
-	// VerifyTLS refuses Redfish certificates that no authority of the system
-	// vouches for. Without it any is accepted: controllers sign their own.
+	// VerifyTLS refuses Redfish certificates that no authority of Roots vouches
+	// for. Without it any is accepted: controllers sign their own.
 	VerifyTLS bool
+	// Roots are the authorities of VerifyTLS and CheckCertificate; nil: the
+	// system's.
+	Roots *x509.CertPool
 	// CheckCertificate, where set, has the last word on a Redfish certificate
 	// instead of VerifyTLS: verified is nil or why the certificate is not
 	// trusted. An error of it refuses the connection. It is called on every

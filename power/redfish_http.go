@@ -77,9 +77,9 @@ func checkCertificate(target Target, opts Options, state tls.ConnectionState) er
 	case target.Pin != "":
 		return nil
 	case opts.CheckCertificate != nil:
-		return opts.CheckCertificate(target, leaf, verifyChain(state, target.Address))
+		return opts.CheckCertificate(target, leaf, verifyChain(state, target.Address, opts.Roots))
 	case opts.VerifyTLS:
-		return verifyChain(state, target.Address)
+		return verifyChain(state, target.Address, opts.Roots)
 	default:
 		return nil
 	}
@@ -104,14 +104,14 @@ func withRSAKeyExchange() []uint16 {
 }
 
 // verifyChain is what crypto/tls does without InsecureSkipVerify.
-func verifyChain(state tls.ConnectionState, name string) error {
+func verifyChain(state tls.ConnectionState, name string, roots *x509.CertPool) error {
 	intermediates := x509.NewCertPool()
 	for _, c := range state.PeerCertificates[1:] {
 		intermediates.AddCert(c)
 	}
 
 	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
-		DNSName: name, Intermediates: intermediates,
+		DNSName: name, Intermediates: intermediates, Roots: roots,
 	})
 
 	return err

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -21,7 +22,20 @@ import (
 // OpenCache opens the asset cache that the configuration names, for commands that
 // work on it beside a running serve. Notice may be nil.
 func OpenCache(cfg Config, log *slog.Logger, notice func(text, reason string)) (*assetcache.Cache, error) {
-	return assetcache.Open(assetcache.Config{Dir: cfg.AssetCacheDir, Size: cfg.AssetCacheSize, Log: log, Notice: notice})
+	roots, err := cfg.roots()
+	if err != nil {
+		return nil, err
+	}
+
+	return openCache(cfg, roots, log, notice, nil)
+}
+
+func openCache(
+	cfg Config, roots *x509.CertPool, log *slog.Logger, notice func(text, reason string), served func(assetcache.Transfer),
+) (*assetcache.Cache, error) {
+	return assetcache.Open(assetcache.Config{
+		Dir: cfg.AssetCacheDir, Size: cfg.AssetCacheSize, Log: log, Notice: notice, Served: served, HTTP: webClient(roots),
+	})
 }
 
 // newCache opens serve's own asset cache; nil without --asset-cache-dir.
@@ -30,13 +44,11 @@ func (s *Server) newCache(served func(assetcache.Transfer)) (*assetcache.Cache, 
 		return nil, nil //nolint:nilnil // no cache is no failure
 	}
 
-	return assetcache.Open(assetcache.Config{
-		Dir: s.cfg.AssetCacheDir, Size: s.cfg.AssetCacheSize, Log: s.log.With("component", "assets"),
-		Notice: func(text, reason string) {
-			s.events.add(localapi.Event{At: time.Now(), Type: string(boot.EventAsset), Text: text, Reason: reason})
-		},
-		Served: served,
-	})
+	notice := func(text, reason string) {
+		s.events.add(localapi.Event{At: time.Now(), Type: string(boot.EventAsset), Text: text, Reason: reason})
+	}
+
+	return openCache(s.cfg, s.roots, s.log.With("component", "assets"), notice, served)
 }
 
 // keepCache begins to verify what is in the cache, and returns what closes it.

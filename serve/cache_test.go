@@ -46,8 +46,9 @@ func newImages(t *testing.T, suffix string, status int) *httptest.Server {
 		w.WriteHeader(http.StatusCreated)
 		_ = json.NewEncoder(w).Encode(map[string]string{"id": id})
 	})
+	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /pxe/{id}/{version}/{file}", func(w http.ResponseWriter, r *http.Request) {
-		base := "http://" + r.Host + "/image/" + r.PathValue("id") + "/" + r.PathValue("version")
+		base := schemeOf(r) + "://" + r.Host + "/image/" + r.PathValue("id") + "/" + r.PathValue("version")
 		_, _ = fmt.Fprintf(w, "#!ipxe\nimgfree\nkernel %s/kernel-amd64%s talos.platform=metal\ninitrd %s/initramfs-amd64.xz%s\nboot\n", base, suffix, base, suffix)
 	})
 	mux.HandleFunc("GET /image/{id}/{version}/{file}", func(w http.ResponseWriter, r *http.Request) {
@@ -64,6 +65,14 @@ func newImages(t *testing.T, suffix string, status int) *httptest.Server {
 	t.Cleanup(server.Close)
 
 	return server
+}
+
+func schemeOf(r *http.Request) string {
+	if r.TLS != nil {
+		return "https"
+	}
+
+	return "http"
 }
 
 // newAssets is a serve's way to boot assets, and the handler that machines reach.

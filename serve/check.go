@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -45,7 +46,7 @@ func Check(ctx context.Context, cfg Config) ([]CheckResult, error) {
 	results = append(results, s.checkBoot(), s.checkHTTP(ctx))
 
 	if !cfg.UseLocalBootAssets {
-		results = append(results, checkFactory(ctx, cfg.ImageFactoryBaseURL))
+		results = append(results, checkFactory(ctx, webClient(s.roots), cfg.ImageFactoryBaseURL))
 	}
 
 	return results, nil
@@ -57,16 +58,15 @@ func (s *Server) checkOmni(ctx context.Context) CheckResult {
 	ctx, cancel := context.WithTimeout(ctx, omniAsked)
 	defer cancel()
 
-	answered, err := askOmni(ctx, s.state, s.cfg.ID)
+	silent, refused := askOmni(ctx, s.state, s.cfg.ID)
 
 	switch {
-	case err != nil:
-		r.Err, r.Hint = err, "OMNI_SERVICE_ACCOUNT_KEY must be the key of the infra provider "+strconv.Quote(s.cfg.ID)
-	case !answered:
-		r.Err, r.Hint = fmt.Errorf("%s does not answer within %s", s.cfg.OmniAPIEndpoint, omniAsked), "is --omni-api-endpoint right, and may this host reach it?"
+	case refused != nil:
+		r.Err, r.Hint = refused, "OMNI_SERVICE_ACCOUNT_KEY must be the key of the infra provider "+strconv.Quote(s.cfg.ID)
+	case silent != nil:
+		r.Err, r.Hint = silent, hintFor(silent, "is --omni-api-endpoint right, and may this host reach it?")
 	default:
-		_, err = s.state.List(ctx, infra.NewMachine("").Metadata())
-		r.Err = err
+		_, r.Err = s.state.List(ctx, infra.NewMachine("").Metadata())
 	}
 
 	r.Detail = fmt.Sprintf("%s as infra provider %q%s", s.cfg.OmniAPIEndpoint, s.cfg.ID, s.omniVersion(ctx))
@@ -82,6 +82,16 @@ func (s *Server) omniVersion(ctx context.Context) string {
 	}
 
 	return " (" + v.TypedSpec().Value.BackendVersion + ")"
+}
+
+// hintFor is the hint for a server that does not answer, or whose certificate is
+// not trusted.
+func hintFor(err error, silent string) string {
+	if strings.Contains(err.Error(), x509.UnknownAuthorityError{}.Error()) {
+		return "an authority of your own goes into --extra-ca-file"
+	}
+
+	return silent
 }
 
 func (s *Server) checkInterface() CheckResult {
@@ -148,7 +158,7 @@ func (s *Server) checkHTTP(ctx context.Context) CheckResult {
 	return r
 }
 
-func checkFactory(ctx context.Context, base string) CheckResult {
+func checkFactory(ctx context.Context, web *http.Client, base string) CheckResult {
 	r := CheckResult{Name: "image factory", Detail: base}
 
 	ctx, cancel := context.WithTimeout(ctx, omniAsked)
@@ -163,9 +173,9 @@ func checkFactory(ctx context.Context, base string) CheckResult {
 		return r
 	}
 
-	response, err := http.DefaultClient.Do(request)
+	response, err := web.Do(request)
 	if err != nil {
-		r.Err, r.Hint = err, "machines need it too; without a way out use --use-local-boot-assets"
+		r.Err, r.Hint = err, hintFor(err, "machines need it too; without a way out use --use-local-boot-assets")
 
 		return r
 	}

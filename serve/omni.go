@@ -1,20 +1,32 @@
 package serve
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"time"
 
 	"github.com/cosi-project/runtime/api/v1alpha1"
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/state"
 	cosiclient "github.com/cosi-project/runtime/pkg/state/protobuf/client"
-	"github.com/siderolabs/omni/client/pkg/client"
+	"github.com/siderolabs/go-api-signature/pkg/client/interceptor"
 	"github.com/siderolabs/omni/client/pkg/client/omni"
+	"github.com/siderolabs/omni/client/pkg/compression"
+	"github.com/siderolabs/omni/client/pkg/constants"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/infra"
 	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding/gzip"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"github.com/bmctl/bmctl/serve/controllers"
@@ -30,41 +42,78 @@ const omniAsked = 5 * time.Second
 // connectOmni makes the client and the provider's view of Omni's state. Nothing
 // is sent yet. Watches are not retried inside the client: the controllers start
 // all of them anew, so that what they know has one age.
-func connectOmni(cfg Config) (*client.Client, state.State, error) {
+func connectOmni(cfg Config, roots *x509.CertPool) (*grpc.ClientConn, state.State, error) {
 	if err := resources.Register(cfg.ID); err != nil {
 		return nil, nil, err
 	}
 
-	c, err := client.New(cfg.OmniAPIEndpoint,
-		client.WithServiceAccount(cfg.OmniServiceAccountKey.Reveal()),
-		client.WithInsecureSkipTLSVerify(cfg.InsecureSkipTLSVerify),
-		client.WithOmniClientOptions(omni.WithProviderID(cfg.ID)))
+	// Resources of Omni may be compressed.
+	if err := compression.InitConfig(true); err != nil {
+		return nil, nil, fmt.Errorf("make the client of Omni: %w", err)
+	}
+
+	conn, err := dialOmni(cfg, roots)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make the client of Omni at %s: %w", cfg.OmniAPIEndpoint, err)
 	}
 
-	return c, state.WrapCore(cosiclient.NewAdapter(v1alpha1.NewStateClient(c.Omni()), cosiclient.WithDisableWatchRetry())), nil
+	c := omni.NewClient(conn, omni.WithProviderID(cfg.ID))
+
+	return conn, state.WrapCore(cosiclient.NewAdapter(v1alpha1.NewStateClient(c), cosiclient.WithDisableWatchRetry())), nil
 }
 
-// askOmni asks once whether Omni takes the key. Only a refusal is an error:
-// where nothing answers, serve starts and goes on asking.
-func askOmni(ctx context.Context, st state.State, id string) (answered bool, err error) {
+// dialOmni does what client.New of Omni's client package does, which takes no
+// authorities besides the system's.
+func dialOmni(cfg Config, roots *x509.CertPool) (*grpc.ClientConn, error) {
+	u, err := url.Parse(cfg.OmniAPIEndpoint)
+	if err != nil {
+		return nil, err
+	}
+
+	transport, port := insecure.NewCredentials(), "80"
+	if u.Scheme == "https" {
+		port = "443"
+		transport = credentials.NewTLS(&tls.Config{
+			MinVersion: tls.VersionTLS12, RootCAs: roots,
+			InsecureSkipVerify: cfg.InsecureSkipTLSVerify, //nolint:gosec // the operator's --insecure-skip-tls-verify
+		})
+	}
+
+	signer := interceptor.New(interceptor.Options{
+		ClientName: "bmctl " + cfg.Version, ServiceAccountBase64: cfg.OmniServiceAccountKey.Reveal(),
+	})
+
+	return grpc.NewClient(net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port)),
+		grpc.WithTransportCredentials(transport),
+		grpc.WithUnaryInterceptor(signer.Unary()),
+		grpc.WithStreamInterceptor(signer.Stream()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(constants.GRPCMaxMessageSize), grpc.UseCompressor(gzip.Name)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute}))
+}
+
+// askOmni asks once whether Omni takes the key. A refusal is the one thing that
+// keeps serve from starting; silent says why there was no answer.
+func askOmni(ctx context.Context, st state.State, id string) (silent, refused error) {
 	ctx, cancel := context.WithTimeout(ctx, omniAsked)
 	defer cancel()
 
 	// The lease is in the provider's own namespace, which no other key may read.
-	_, err = st.Get(ctx, resources.NewLease(id).Metadata())
+	_, err := st.Get(ctx, resources.NewLease(id).Metadata())
 
 	switch status.Code(err) {
 	case codes.Unauthenticated, codes.PermissionDenied:
 		if controllers.NotRegistered(err) {
-			return true, nil // that may be mended in Omni while we run
+			return nil, nil // that may be mended in Omni while we run
 		}
 
-		return true, fmt.Errorf("%w: %s", ErrCredentials, status.Convert(err).Message())
+		return nil, fmt.Errorf("%w: %s", ErrCredentials, status.Convert(err).Message())
 	}
 
-	return err == nil || state.IsNotFoundError(err), nil
+	if err == nil || state.IsNotFoundError(err) {
+		return nil, nil
+	}
+
+	return fmt.Errorf("no answer from Omni within %s: %s", omniAsked, status.Convert(err).Message()), nil
 }
 
 // publish tells Omni who we are; with the static label it then makes an

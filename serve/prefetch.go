@@ -6,7 +6,6 @@ import (
 	"log/slog"
 
 	"github.com/bmctl/bmctl/serve/assetcache"
-	"github.com/bmctl/bmctl/serve/factory"
 )
 
 // Prefetch is what to download ahead of the first machine that needs it.
@@ -73,7 +72,12 @@ func (c Config) assetsAlone(cache *assetcache.Cache, log *slog.Logger) (*assets,
 		return nil, err
 	}
 
-	images, err := factory.New(factory.Config{BaseURL: c.ImageFactoryBaseURL, PXEBaseURL: c.ImageFactoryPXEBaseURL, Log: log})
+	roots, err := c.roots()
+	if err != nil {
+		return nil, err
+	}
+
+	images, err := c.imageFactory(webClient(roots), log)
 	if err != nil {
 		return nil, err
 	}

@@ -19,13 +19,13 @@ func (s *Server) Preview(ctx context.Context) ([]controllers.Preview, error) {
 	ctx, cancel := context.WithTimeout(ctx, previewTime)
 	defer cancel()
 
-	answered, err := askOmni(ctx, s.state, s.cfg.ID)
+	silent, refused := askOmni(ctx, s.state, s.cfg.ID)
 
 	switch {
-	case err != nil:
-		return nil, err
-	case !answered:
-		return nil, fmt.Errorf("%s does not answer", s.cfg.OmniAPIEndpoint)
+	case refused != nil:
+		return nil, refused
+	case silent != nil:
+		return nil, fmt.Errorf("%s: %w", s.cfg.OmniAPIEndpoint, silent)
 	}
 
 	return s.ctrl.Preview(ctx)

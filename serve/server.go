@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,7 +15,6 @@ import (
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/state"
-	"github.com/siderolabs/omni/client/pkg/client"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -24,7 +24,6 @@ import (
 	"github.com/bmctl/bmctl/serve/agent"
 	"github.com/bmctl/bmctl/serve/assetcache"
 	"github.com/bmctl/bmctl/serve/controllers"
-	"github.com/bmctl/bmctl/serve/factory"
 	"github.com/bmctl/bmctl/serve/localapi"
 )
 
@@ -36,7 +35,8 @@ type Server struct {
 	cfg Config
 	log *slog.Logger
 
-	omni   *client.Client
+	omni   *grpc.ClientConn
+	roots  *x509.CertPool // whom we trust; nil: the system's authorities
 	state  state.State
 	boot   *boot.Server
 	hub    *agent.Hub
@@ -74,7 +74,11 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 
-	if s.omni, s.state, err = connectOmni(cfg); err != nil {
+	if s.roots, err = cfg.roots(); err != nil {
+		return nil, err
+	}
+
+	if s.omni, s.state, err = connectOmni(cfg, s.roots); err != nil {
 		return nil, err
 	}
 
@@ -125,7 +129,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 }
 
 func (s *Server) newController() (*controllers.Controller, error) {
-	images, err := factory.New(factory.Config{BaseURL: s.cfg.ImageFactoryBaseURL, PXEBaseURL: s.cfg.ImageFactoryPXEBaseURL, Log: s.log})
+	images, err := s.cfg.imageFactory(webClient(s.roots), s.log)
 	if err != nil {
 		return nil, err
 	}
@@ -176,6 +180,7 @@ func (s *Server) powerOptions() power.Options {
 		Redfish:      use,
 		PlainHTTP:    !s.cfg.RedfishUseHTTPS,
 		VerifyTLS:    !s.cfg.RedfishInsecureSkipTLSVerify,
+		Roots:        s.roots,
 		KeepBootMode: !s.cfg.RedfishSetBootSourceOverrideMode,
 		IPMIMode:     s.pxeMode(),
 		Log:          s.log.With("component", "power"),
@@ -259,13 +264,13 @@ func (s *Server) Run(ctx context.Context) error {
 
 	s.log.Info("starting provider", "id", s.cfg.ID, "version", s.cfg.Version, "omni", s.cfg.OmniAPIEndpoint, "advertise", s.advertise.String())
 
-	answered, err := askOmni(ctx, s.state, s.cfg.ID)
-	if err != nil {
-		return err
+	silent, refused := askOmni(ctx, s.state, s.cfg.ID)
+	if refused != nil {
+		return refused
 	}
 
-	if !answered {
-		s.log.Warn("Omni does not answer; serving, and asking again")
+	if silent != nil {
+		s.log.Warn("Omni does not answer; serving, and asking again", "error", silent)
 	}
 
 	if err := s.bind(ctx); err != nil {
