@@ -201,7 +201,7 @@ func (s *tuiSource) host(m localapi.Machine) string {
 func viewHealth(h localapi.Health) tui.Health {
 	view := tui.Health{
 		Source: sourceServe, Omni: hostOf(h.Omni), Serve: hostOf(h.HTTP),
-		OmniDown: !h.OmniConnected, OmniSince: h.OmniSince, OmniError: h.OmniError,
+		OmniDown: !h.OmniConnected, OmniSince: h.OmniSince, OmniError: h.OmniError, OmniRetry: h.OmniRetryAt,
 	}
 
 	if view.OmniDown && h.OmniError != "" {

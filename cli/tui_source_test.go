@@ -312,3 +312,38 @@ func TestAConsoleThatIsNotThere(t *testing.T) {
 		t.Errorf("after it was refused, the console of r1n01: %q", why)
 	}
 }
+
+// TestOmniGoesAwayAndComesBack keeps what is known and the power, and tells when
+// Omni is asked again.
+func TestOmniGoesAwayAndComesBack(t *testing.T) {
+	l, s := labSource(t, sourceServe, nil)
+
+	until(t, s, "three machines, their power read", func(snapshot tui.Snapshot) bool {
+		return len(snapshot.Rows) == 3 && !slices.ContainsFunc(snapshot.Rows, func(r tui.Row) bool { return r.Power != "on" })
+	})
+
+	if err := l.StopOmni(); err != nil {
+		t.Fatal(err)
+	}
+
+	snapshot := until(t, s, "Omni is away, and is asked again soon", func(snapshot tui.Snapshot) bool {
+		return snapshot.Health.OmniDown && snapshot.Health.OmniRetry.After(time.Now())
+	})
+	if len(snapshot.Rows) != 3 || !strings.HasPrefix(snapshot.Health.Notice, "omni: ") || snapshot.Health.OmniSince.IsZero() {
+		t.Errorf("without Omni: %d machines, notice %q, since %v", len(snapshot.Rows), snapshot.Health.Notice, snapshot.Health.OmniSince)
+	}
+
+	for result := range s.Do(t.Context(), tui.PowerReset, rowOf(snapshot, "r1n02").ID) {
+		if result.Err != nil || !strings.HasPrefix(result.Text, "power reset: on again") {
+			t.Errorf("a reset without Omni: %q, %v", result.Text, result.Err)
+		}
+	}
+
+	if err := l.StartOmni(); err != nil {
+		t.Fatal(err)
+	}
+
+	until(t, s, "Omni is back", func(snapshot tui.Snapshot) bool {
+		return !snapshot.Health.OmniDown && snapshot.Health.OmniRetry.IsZero() && len(snapshot.Rows) == 3
+	})
+}

@@ -56,7 +56,7 @@ func (b *backend) Health() localapi.Health {
 
 	h := localapi.Health{
 		APIVersion: localapi.APIVersion, Kind: "Health", Version: s.cfg.Version, ProviderID: s.cfg.ID, PID: os.Getpid(),
-		Omni: s.cfg.OmniAPIEndpoint, OmniConnected: connected, OmniSince: since,
+		Omni: s.cfg.OmniAPIEndpoint, OmniConnected: connected, OmniSince: since, OmniRetryAt: s.ctrl.Knowledge().RetryAt(),
 		Acting: idle == "", ActingReason: idle,
 		HTTP: s.machinesSee().String(),
 	}

@@ -43,6 +43,7 @@ type Knowledge struct {
 	freshAt  time.Time
 	since    time.Time
 	lastErr  error
+	retryAt  time.Time // when the watches are started anew
 }
 
 // NewKnowledge returns empty knowledge of the provider.
@@ -90,11 +91,12 @@ func (k *Knowledge) Run(ctx context.Context, st state.CoreState) {
 			delay = time.Second / 4
 		}
 
-		k.disconnected(err)
+		pause := delay/2 + rand.N(delay/2)
+		k.disconnected(err, time.Now().Add(pause))
 
 		select {
 		case <-ctx.Done():
-		case <-time.After(delay/2 + rand.N(delay/2)):
+		case <-time.After(pause):
 		}
 
 		delay = min(2*delay, longest)
@@ -365,7 +367,7 @@ func (k *Knowledge) connected() {
 	k.mu.Lock()
 	first := !k.complete
 	k.complete, k.watching, k.lastErr = true, true, nil
-	k.freshAt, k.since = time.Now(), time.Now()
+	k.freshAt, k.since, k.retryAt = time.Now(), time.Now(), time.Time{}
 	n := len(k.machines)
 	k.mu.Unlock()
 
@@ -378,10 +380,10 @@ func (k *Knowledge) connected() {
 	}
 }
 
-func (k *Knowledge) disconnected(err error) {
+func (k *Knowledge) disconnected(err error, retryAt time.Time) {
 	k.mu.Lock()
 	first := k.watching || k.lastErr == nil
-	k.watching, k.lastErr = false, err
+	k.watching, k.lastErr, k.retryAt = false, err, retryAt
 
 	if first {
 		k.since = time.Now()
@@ -426,6 +428,14 @@ func (k *Knowledge) Connection() (connected bool, since time.Time, err error) {
 	defer k.mu.RUnlock()
 
 	return k.watching, k.since, k.lastErr
+}
+
+// RetryAt is when Omni is asked again, or was last; zero while the watches stand.
+func (k *Knowledge) RetryAt() time.Time {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+
+	return k.retryAt
 }
 
 // Machine returns what is known of a machine; the zero Machine with its id when

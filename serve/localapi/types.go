@@ -105,11 +105,13 @@ type Health struct {
 	ProviderID string `json:"providerId"`
 	PID        int    `json:"pid"`
 	// Omni is the endpoint; OmniConnected tells whether it answers, OmniSince
-	// since when that holds, OmniError the last failure.
+	// since when that holds, OmniError the last failure, OmniRetryAt when it is
+	// asked again (or was: it may be being asked now).
 	Omni          string    `json:"omni"`
 	OmniConnected bool      `json:"omniConnected"`
 	OmniSince     time.Time `json:"omniSince,omitzero"`
 	OmniError     string    `json:"omniError,omitempty"`
+	OmniRetryAt   time.Time `json:"omniRetryAt,omitzero"`
 	// Acting tells whether serve acts on machines; if not, ActingReason says why
 	// (waiting for the lease, knowledge too old, not registered ...).
 	Acting       bool   `json:"acting"`
