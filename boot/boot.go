@@ -101,7 +101,8 @@ type Decision struct {
 type EventType string
 
 // The steps. EventIgnored is a packet or request that got no answer; its
-// Reason says why.
+// Reason says why. EventRival is another server that answers machines, Addr, and
+// its Reason what will happen and what to configure.
 const (
 	EventDiscover EventType = "discover"
 	EventRequest  EventType = "request"
@@ -111,6 +112,7 @@ const (
 	EventInitrd   EventType = "initrd"
 	EventAsset    EventType = "asset"
 	EventIgnored  EventType = "ignored"
+	EventRival    EventType = "rival"
 )
 
 // Event is something that a machine asked and what it got.

@@ -258,6 +258,9 @@ func TestStyleIsLearntPerMAC(t *testing.T) {
 		check(a, 1, false, "the first time")
 		check(a, 1, false, "the same DISCOVER again")
 		check(a, 2, true, "the first was not followed")
+		if len(s.lost) != 1 {
+			t.Error("nobody is told that a machine went elsewhere")
+		}
 		check(b, 1, false, "another machine")
 		s.followed(a)
 		check(a, 3, true, "one phase worked: it is kept")
@@ -267,6 +270,9 @@ func TestStyleIsLearntPerMAC(t *testing.T) {
 		check([6]byte{3}, 1, false, "a third machine")
 		time.Sleep(sameAttempt)
 		check([6]byte{3}, 1, true, "a ROM that uses one xid for all, later")
+		s.preferSinglePhase()
+		check([6]byte{4}, 1, true, "a first time where one phase is preferred")
+		check(b, 3, false, "what worked is kept then too")
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -89,6 +90,7 @@ type Server struct {
 	conns      Conns
 	proxies    []*proxy
 	tftp       *tftpServer
+	rivals     *rivals // nil: others are not watched
 }
 
 // New checks the configuration; the error holds every problem with it. Nothing
@@ -183,6 +185,7 @@ func (s *Server) bindProxies() error {
 	if err != nil {
 		return fmt.Errorf("DHCP proxy: %w", err)
 	}
+	s.watchRivals(addr, device)
 	if s.conns.DHCP == nil && !s.config.DisableBroadcast {
 		if s.conns.DHCP, err = bind("DHCP", netip.AddrPortFrom(addr, uint16(s.config.DHCPPort)), device); err != nil {
 			return err
@@ -204,6 +207,19 @@ func (s *Server) bindProxies() error {
 		s.proxies = append(s.proxies, p)
 	}
 	return nil
+}
+
+// watchRivals is not needed to serve. Where there is no real DHCP port there is no
+// real network, in tests and in the lab.
+func (s *Server) watchRivals(addr netip.Addr, device string) {
+	given := s.config.Conns.DHCP != nil || s.config.Conns.ProxyDHCP != nil
+	if addr.IsLoopback() || given || s.config.DHCPPort != dhcpServerPort {
+		return
+	}
+	var err error
+	if s.rivals, err = newRivals(s, device); err != nil {
+		s.config.Log.Warn("other servers that answer machines are not seen", "reason", err.Error(), "hint", "it takes CAP_NET_RAW, on Linux")
+	}
 }
 
 // bind is listenUDP with an error that an operator can act on.
@@ -243,6 +259,11 @@ func (s *Server) Close() error {
 			errs = append(errs, err)
 		}
 	}
+	if s.rivals != nil {
+		if err := s.rivals.sniffer.close(); err != nil && !errors.Is(err, os.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -257,6 +278,10 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, p := range s.proxies {
 		group.Go(p.serve)
 		group.Go(func() error { p.sendLater(ctx); return nil })
+	}
+	if r := s.rivals; r != nil {
+		group.Go(func() error { r.watch(ctx); return nil })
+		group.Go(func() error { r.ask(ctx); return nil })
 	}
 	group.Go(func() error { return s.tftp.serve(ctx) })
 	group.Go(func() error { <-ctx.Done(); return s.Close() })

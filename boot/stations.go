@@ -44,10 +44,13 @@ type stations struct {
 	byMAC  map[[6]byte]*list.Element
 	recent *list.List // of *station, the latest in front
 	byAddr map[netip.Addr]*station
+	single bool // what auto begins with
+	// lost has something in it when a machine did not follow an offer.
+	lost chan struct{}
 }
 
 func newStations() *stations {
-	return &stations{byMAC: map[[6]byte]*list.Element{}, recent: list.New(), byAddr: map[netip.Addr]*station{}}
+	return &stations{byMAC: map[[6]byte]*list.Element{}, recent: list.New(), byAddr: map[netip.Addr]*station{}, lost: make(chan struct{}, 1)}
 }
 
 // get returns the station of a MAC, made if need be. The caller holds the lock.
@@ -110,8 +113,15 @@ func (s *stations) loads(addr netip.Addr) (mac, arch string) {
 	return net.HardwareAddr(st.mac[:]).String(), st.arch
 }
 
+// preferSinglePhase makes one phase the first choice for machines not seen before.
+func (s *stations) preferSinglePhase() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.single = true
+}
+
 // singlePhase chooses the style of the next offer to an EFI machine: two phases
-// first; the other one each time that it starts over without having followed
+// first, unless one is preferred; the other one each time that it starts over without having followed
 // the last offer. A repetition of the same DISCOVER gets the same offer.
 func (s *stations) singlePhase(mac [6]byte, xid dhcpv4.TransactionID) bool {
 	s.mu.Lock()
@@ -122,8 +132,15 @@ func (s *stations) singlePhase(mac [6]byte, xid dhcpv4.TransactionID) bool {
 	if again {
 		return st.single
 	}
-	if !fresh && !st.followed {
+	switch {
+	case fresh:
+		st.single = s.single
+	case !st.followed:
 		st.single = !st.single
+		select {
+		case s.lost <- struct{}{}:
+		default:
+		}
 	}
 	st.xid, st.asked = xid, now
 	return st.single

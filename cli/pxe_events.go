@@ -42,7 +42,7 @@ runs of serve are not told.`,
 
 // pxeTypes are the types of events that belong to a network boot.
 func pxeTypes() []string {
-	return []string{"discover", "request", "loader", "script", "kernel", "initrd", "asset", "ignored", "agent"}
+	return []string{"discover", "request", "loader", "script", "kernel", "initrd", "asset", "ignored", "rival", "agent"}
 }
 
 func (a *app) pxeEvents(ctx context.Context, args []string, f pxeEventsFlags) error {
@@ -183,7 +183,7 @@ func eventRow(e localapi.Event, names map[string]string) []out.Cell {
 	}
 
 	text := out.Cell{Text: e.Text}
-	if e.Type == "ignored" {
+	if e.Type == "ignored" || e.Type == "rival" {
 		text.Style = out.Warn
 	}
 

@@ -136,6 +136,10 @@ func (r *eventRing) follow(ctx context.Context, since uint64) iter.Seq[localapi.
 // bootEvent is a step of a machine's boot as people are shown it.
 func bootEvent(e boot.Event) localapi.Event {
 	text := string(e.Type)
+	if e.Type == boot.EventRival {
+		text += " " + e.Addr.String()
+	}
+
 	if e.File != "" {
 		text += " " + e.File
 	}

@@ -104,7 +104,9 @@ func (c *Controller) noteAsked(m Machine, asker boot.Machine) {
 
 	l := c.live(m.ID)
 	l.boot, l.serial = b, asker.Serial
-	c.byMAC[asker.MAC] = m.ID
+	if asker.MAC != "" {
+		c.byMAC[asker.MAC] = m.ID
+	}
 	delete(c.recent, m.ID)
 	c.mu.Unlock()
 
@@ -141,7 +143,7 @@ func (c *Controller) SawBoot(e boot.Event) (id string) {
 	}
 
 	l := c.lives[id]
-	if l == nil || e.Type == boot.EventIgnored || e.Type == boot.EventAsset {
+	if l == nil || e.Type == boot.EventIgnored || e.Type == boot.EventAsset || e.Type == boot.EventRival {
 		return id
 	}
 

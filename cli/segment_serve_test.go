@@ -1,0 +1,173 @@
+package cli_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/bmctl/bmctl/serve/localapi"
+)
+
+// served is a bmctl serve on a segment. It has no Omni, so that machines are told
+// to wait, which is an answer as good as any.
+type served struct {
+	*segment
+	client *localapi.Client
+	log    *log
+}
+
+// serve runs bmctl serve at proxyAddr, on the real ports.
+func (s *segment) serve(args ...string) *served {
+	s.t.Helper()
+
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+
+	dir, err := os.MkdirTemp("", "serve") // a socket's path is short
+	if err != nil {
+		s.t.Fatal(err)
+	}
+
+	socket := filepath.Join(dir, "serve.sock")
+	args = append([]string{
+		"netns", "exec", s.host(proxyAddr), self, "serve", "--api-advertise-address=" + proxyAddr, "--metrics-address=",
+		"--state-dir=" + filepath.Join(dir, "state"), "--socket=" + socket,
+	}, args...)
+	cmd := exec.Command("ip", args...) //nolint:noctx // the test ends it
+	cmd.Env = append(os.Environ(), asBmctl+"=1", "HOME="+dir, "OMNI_ENDPOINT=http://127.0.0.1:1", "OMNI_SERVICE_ACCOUNT_KEY="+newWorld(s.t).omni.ProviderKey())
+
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+
+	r := &served{s, localapi.Dial(socket), newLog(stderr)}
+
+	s.t.Cleanup(func() {
+		r.client.Close()
+
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		<-r.log.done
+
+		if err := cmd.Wait(); err != nil {
+			s.t.Errorf("serve: %v", err)
+		}
+
+		if s.t.Failed() {
+			s.t.Logf("serve:\n%s", r.log.text.String())
+		}
+
+		if err := os.RemoveAll(dir); err != nil {
+			s.t.Error(err)
+		}
+	})
+	awaitHealth(s.t, socket)
+
+	return r
+}
+
+// event waits for an event of the type with the words in its reason.
+func (s *served) event(kind, words string) localapi.Event {
+	s.t.Helper()
+
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	defer cancel()
+
+	var others []string
+
+	for e, err := range s.client.Events(ctx, 0) {
+		if err != nil {
+			break
+		}
+
+		if e.Type == kind && strings.Contains(e.Reason, words) {
+			return e
+		}
+
+		others = append(others, fmt.Sprintf("%+v", e))
+	}
+
+	s.t.Fatalf("no event %s with %q; there were\n%s", kind, words, strings.Join(others, "\n"))
+
+	return localapi.Event{}
+}
+
+// The site's DHCP server sends option 60 itself, which serve finds out by asking,
+// before any machine does. Machines are answered in one phase then, at once.
+func TestServeSeesOption60OfTheSite(t *testing.T) {
+	t.Parallel()
+
+	s := newSegment(t)
+	s.site(siteAddr, "--dhcp-option-force=60,PXEClient")
+	serve := s.serve()
+
+	e := serve.event("rival", "sends option 60 (PXEClient) itself")
+	if e.Address != siteAddr || e.Interface != "net0" || e.MAC != "" || !strings.Contains(e.Reason, "take option 60 away there") {
+		t.Errorf("event %+v", e)
+	}
+
+	tests, exit := s.pxeTest("--interface", "net0", "--firmware", "uefi")
+	if exit != 0 || len(tests) != 1 || !tests[0].Works {
+		t.Fatalf("exit %d", exit)
+	}
+
+	if got := strings.Join(tests[0].offers(), ", "); !strings.Contains(got, proxyAddr+" proxy-pxe10 wins") || !strings.Contains(got, siteAddr+" dhcp-binl") {
+		t.Errorf("offers %s", got)
+	}
+
+	if e := serve.event("discover", "one phase"); e.MAC == "" {
+		t.Errorf("event %+v", e)
+	}
+}
+
+// Another proxy is heard when it answers a machine, and told of once.
+func TestServeHearsAnotherProxy(t *testing.T) {
+	t.Parallel()
+
+	s := newSegment(t)
+	s.site(siteAddr)
+	s.peer("10.77.0.6", func(d *dhcpv4.DHCPv4) { d.BootFileName = "other.efi" })
+	serve := s.serve()
+
+	e := serve.event("rival", "10.77.0.6 offers a network boot too")
+	if e.Address != "10.77.0.6" || e.Interface != "net0" || e.File != "ipxe.efi" {
+		t.Errorf("event %+v", e)
+	}
+
+	if _, exit := s.pxeTest("--interface", "net0", "--firmware", "uefi"); exit != 0 {
+		t.Logf("exit %d: the test may have followed the other one", exit)
+	}
+
+	serve.event("discover", "two phases")
+
+	events, err := serve.client.History(t.Context(), localapi.HistoryQuery{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	count := 0
+
+	for _, e := range events {
+		if e.Type == "rival" {
+			count++
+		}
+	}
+
+	if count != 1 {
+		t.Errorf("%d events of rivals, want that of the one proxy, once; serve is none to itself", count)
+	}
+}
