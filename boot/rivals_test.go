@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"bytes"
 	"encoding/binary"
 	"log/slog"
 	"net/netip"
@@ -103,7 +102,7 @@ func FuzzRivals(f *testing.F) {
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		told, _ := heardBy(t, StyleAuto, packet)
 		for _, e := range told {
-			if !e.Addr.IsValid() || e.Reason == "" || bytes.ContainsAny([]byte(e.Reason+e.File), "\x00\x1b\n") {
+			if !e.Addr.IsValid() || e.Reason == "" || strings.ContainsAny(e.Reason+e.File, "\x00\x1b\n") {
 				t.Errorf("told %+v", e)
 			}
 		}

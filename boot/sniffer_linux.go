@@ -12,6 +12,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 	"github.com/insomniacslk/dhcp/iana"
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 )
 
 // sniffer hears the DHCP answers that others broadcast to machines. A socket on
@@ -66,11 +67,12 @@ func (s *sniffer) listen(fd, index int) (err error) {
 	if err != nil {
 		return fmt.Errorf("packet filter: %w", err)
 	}
-	filter := make([]syscall.SockFilter, len(program))
+	filter := make([]unix.SockFilter, len(program))
 	for n, i := range program {
-		filter[n] = syscall.SockFilter{Code: i.Op, Jt: i.Jt, Jf: i.Jf, K: i.K}
+		filter[n] = unix.SockFilter{Code: i.Op, Jt: i.Jt, Jf: i.Jf, K: i.K}
 	}
-	if err := syscall.AttachLsf(fd, filter); err != nil {
+	attached := &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, attached); err != nil {
 		return os.NewSyscallError("setsockopt SO_ATTACH_FILTER", err)
 	}
 	network := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, syscall.ETH_P_IP))
