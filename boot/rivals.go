@@ -92,11 +92,8 @@ func (r *rivals) hear(packet []byte, index int, now time.Time) {
 		return
 	}
 	r.told[found] = now
-	if found.how == rivalBINL {
-		r.server.stations.preferSinglePhase()
-	}
 	event := Event{Type: EventRival, Addr: found.addr, Interface: link.name, File: bootFileOf(answer)}
-	event.Reason = found.meaning(r.server.config.Style, event.File)
+	event.Reason = found.meaning(event.File)
 	r.server.recorder.post(record{event: event, level: slog.LevelWarn, text: "another server answers machines", attrs: []slog.Attr{
 		slog.String("source", found.addr.String()), slog.String("interface", link.name), slog.String("boot_filename", event.File),
 		slog.String("reason", event.Reason)}})
@@ -162,22 +159,22 @@ func bootFileOf(answer *dhcpv4.DHCPv4) string {
 	return word(answer.BootFileName)
 }
 
-// meaning says what will happen, and what to configure.
-func (r rival) meaning(style Style, file string) string {
+// meaning says what will happen, and what to configure. EDK2 takes a proxy's offer
+// beside one that gives an address and nothing else: where the only DHCP server
+// sends option 60, no answer of ours wins.
+func (r rival) meaning(file string) string {
 	named := ""
 	if file != "" {
 		named = fmt.Sprintf(" (%s)", file)
 	}
-	binl := fmt.Sprintf("the DHCP server %s sends option 60 (PXEClient) itself, so that UEFI asks it on port 4011 in place of this host", r.addr)
-	switch {
-	case r.how == rivalProxy:
-		return fmt.Sprintf("%s offers a network boot too%s: a machine follows the one or the other; stop it, or let it answer other machines only", r.addr, named)
-	case r.how == rivalPXE10:
-		return fmt.Sprintf("the DHCP server %s offers a network boot itself%s, which UEFI prefers: machines do not come here; take options 60 and 43 away there", r.addr, named)
-	case style == StyleBINL:
-		return binl + " and ends with PXE-E16: take option 60 away there, or use --pxe-style auto"
+	switch r.how {
+	case rivalBINL:
+		return fmt.Sprintf("the DHCP server %s sends option 60 (PXEClient) itself, so machines ask it on port 4011 in place of this host: "+
+			"UEFI ends with PXE-E16, BIOS with PXE-E55; take option 60 away there", r.addr)
+	case rivalPXE10:
+		return fmt.Sprintf("the DHCP server %s offers a network boot itself%s, which firmware prefers: machines do not come here; take options 60 and 43 away there", r.addr, named)
 	default:
-		return binl + ", and BIOS may end with PXE-E55; UEFI is answered in one phase, which it prefers: take option 60 away there"
+		return fmt.Sprintf("%s offers a network boot too%s: a machine follows the one or the other; stop it, or let it answer other machines only", r.addr, named)
 	}
 }
 

@@ -27,50 +27,47 @@ func offered(yiaddr [4]byte, file string, options ...[]byte) []byte {
 	return packet
 }
 
-// heardBy says what a server of that style tells of the packets, in their order.
-func heardBy(t *testing.T, style Style, packets ...[]byte) (told []Event, prefersOne bool) {
+// heardBy says what a server tells of the packets, in their order.
+func heardBy(t *testing.T, packets ...[]byte) (told []Event) {
 	t.Helper()
-	s := &Server{config: Config{Style: style, Advertise: netip.AddrFrom4(ours), Log: slog.New(slog.DiscardHandler)},
+	s := &Server{config: Config{Advertise: netip.AddrFrom4(ours), Log: slog.New(slog.DiscardHandler)},
 		recorder: newRecorder(slog.New(slog.DiscardHandler), func(e Event) { told = append(told, e) }), stations: newStations(), interfaces: &interfaces{}}
 	r := &rivals{server: s, told: map[rival]time.Time{}}
 	for n, p := range packets {
 		r.hear(p, -1, time.Now().Add(time.Duration(n)*time.Minute))
 	}
 	s.recorder.drain()
-	return told, s.stations.single
+	return told
 }
 
 func TestRivals(t *testing.T) {
 	other, lease := [4]byte{10, 0, 2, 6}, [4]byte{10, 0, 2, 141}
 	pxe, id := option(60, "PXEClient"), option(54, string(other[:]))
 	for name, c := range map[string]struct {
-		style  Style
 		packet []byte
 		says   string // "" is nothing
-		one    bool
 	}{
-		"another proxy":                {StyleAuto, offered(none, "other.efi", pxe, id), "10.0.2.6 offers a network boot too (other.efi): a machine follows the one or the other", false},
-		"its name in option 67":        {StyleAuto, offered(none, "", pxe, id, option(67, "a.efi")), "(a.efi)", false},
-		"HTTP boot":                    {StyleAuto, offered(none, "", option(60, "HTTPClient"), option(67, "http://10.0.2.6/x.efi")), "offers a network boot too (http://10.0.2.6/x.efi)", false},
-		"without option 54":            {StyleAuto, offered(none, "x", pxe), "10.0.2.6 offers", false},
-		"the DHCP server's option 60":  {StyleAuto, offered(lease, "", pxe, id), "in place of this host, and BIOS may end with PXE-E55; UEFI is answered in one phase", true},
-		"the same for two phases only": {StyleBINL, offered(lease, "", pxe, id), "ends with PXE-E16: take option 60 away there, or use --pxe-style auto", true},
-		"its options 60 and 43":        {StyleAuto, offered(lease, "x.efi", pxe, id, option(43, "\x06\x01\x08\xff")), "machines do not come here; take options 60 and 43 away", false},
-		"an option 43 of other things": {StyleAuto, offered(lease, "", pxe, id, option(43, "\x01\x04abcd\xff")), "sends option 60", true},
-		"an address alone":             {StyleAuto, offered(lease, "x.efi", id), "", false},
-		"an acknowledgement":           {StyleAuto, packetBytes(2, 0, none, none, none, "", "x", option(53, "\x05"), pxe, id), "", false},
-		"a machine's question":         {StyleAuto, packetBytes(1, 0, none, none, none, "", "", option(53, "\x02"), pxe), "", false},
-		"our own offer":                {StyleAuto, offered(none, "ipxe.efi", pxe, option(54, string(ours[:]))), "", false},
+		"another proxy":                {offered(none, "other.efi", pxe, id), "10.0.2.6 offers a network boot too (other.efi): a machine follows the one or the other"},
+		"its name in option 67":        {offered(none, "", pxe, id, option(67, "a.efi")), "(a.efi)"},
+		"HTTP boot":                    {offered(none, "", option(60, "HTTPClient"), option(67, "http://10.0.2.6/x.efi")), "offers a network boot too (http://10.0.2.6/x.efi)"},
+		"without option 54":            {offered(none, "x", pxe), "10.0.2.6 offers"},
+		"the DHCP server's option 60":  {offered(lease, "", pxe, id), "in place of this host: UEFI ends with PXE-E16, BIOS with PXE-E55; take option 60 away there"},
+		"its options 60 and 43":        {offered(lease, "x.efi", pxe, id, option(43, "\x06\x01\x08\xff")), "machines do not come here; take options 60 and 43 away"},
+		"an option 43 of other things": {offered(lease, "", pxe, id, option(43, "\x01\x04abcd\xff")), "sends option 60"},
+		"an address alone":             {offered(lease, "x.efi", id), ""},
+		"an acknowledgement":           {packetBytes(2, 0, none, none, none, "", "x", option(53, "\x05"), pxe, id), ""},
+		"a machine's question":         {packetBytes(1, 0, none, none, none, "", "", option(53, "\x02"), pxe), ""},
+		"our own offer":                {offered(none, "ipxe.efi", pxe, option(54, string(ours[:]))), ""},
 	} {
-		told, one := heardBy(t, c.style, overheard(other, c.packet))
+		told := heardBy(t, overheard(other, c.packet))
 		if c.says == "" {
 			if len(told) != 0 {
 				t.Errorf("%s: told %+v", name, told)
 			}
 			continue
 		}
-		if len(told) != 1 || told[0].Type != EventRival || told[0].Addr != netip.AddrFrom4(other) || !strings.Contains(told[0].Reason, c.says) || one != c.one {
-			t.Errorf("%s: told %+v, one phase first %v", name, told, one)
+		if len(told) != 1 || told[0].Type != EventRival || told[0].Addr != netip.AddrFrom4(other) || !strings.Contains(told[0].Reason, c.says) {
+			t.Errorf("%s: told %+v", name, told)
 		}
 	}
 }
@@ -81,14 +78,14 @@ func TestRivalsAreToldOnce(t *testing.T) {
 	for range 90 {
 		packets = append(packets, overheard([4]byte{10, 0, 2, 6}, offered(none, "x", option(60, "PXEClient"))))
 	}
-	if told, _ := heardBy(t, StyleAuto, packets...); len(told) != 2 {
+	if told := heardBy(t, packets...); len(told) != 2 {
 		t.Errorf("told %d times in 90 minutes, want twice", len(told))
 	}
 	packets = nil
 	for n := range byte(200) {
 		packets = append(packets, overheard([4]byte{10, 0, 3, n}, offered(none, "x", option(60, "PXEClient"))))
 	}
-	if told, _ := heardBy(t, StyleAuto, packets...); len(told) != maxRivals {
+	if told := heardBy(t, packets...); len(told) != maxRivals {
 		t.Errorf("a flood of forged answers is told %d times, want %d", len(told), maxRivals)
 	}
 }
@@ -100,7 +97,7 @@ func FuzzRivals(f *testing.F) {
 	f.Add(overheard([4]byte{10, 0, 2, 6}, offered([4]byte{10, 0, 2, 141}, "a\x1bb", option(60, "PXEClient"))))
 	f.Add([]byte{0x4f, 0, 0})
 	f.Fuzz(func(t *testing.T, packet []byte) {
-		told, _ := heardBy(t, StyleAuto, packet)
+		told := heardBy(t, packet)
 		for _, e := range told {
 			if !e.Addr.IsValid() || e.Reason == "" || strings.ContainsAny(e.Reason+e.File, "\x00\x1b\n") {
 				t.Errorf("told %+v", e)

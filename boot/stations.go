@@ -44,7 +44,6 @@ type stations struct {
 	byMAC  map[[6]byte]*list.Element
 	recent *list.List // of *station, the latest in front
 	byAddr map[netip.Addr]*station
-	single bool // what auto begins with
 	// lost has something in it when a machine did not follow an offer.
 	lost chan struct{}
 }
@@ -113,15 +112,8 @@ func (s *stations) loads(addr netip.Addr) (mac, arch string) {
 	return net.HardwareAddr(st.mac[:]).String(), st.arch
 }
 
-// preferSinglePhase makes one phase the first choice for machines not seen before.
-func (s *stations) preferSinglePhase() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.single = true
-}
-
 // singlePhase chooses the style of the next offer to an EFI machine: two phases
-// first, unless one is preferred; the other one each time that it starts over without having followed
+// first; the other one each time that it starts over without having followed
 // the last offer. A repetition of the same DISCOVER gets the same offer.
 func (s *stations) singlePhase(mac [6]byte, xid dhcpv4.TransactionID) bool {
 	s.mu.Lock()
@@ -132,10 +124,7 @@ func (s *stations) singlePhase(mac [6]byte, xid dhcpv4.TransactionID) bool {
 	if again {
 		return st.single
 	}
-	switch {
-	case fresh:
-		st.single = s.single
-	case !st.followed:
+	if !fresh && !st.followed {
 		st.single = !st.single
 		select {
 		case s.lost <- struct{}{}:
