@@ -45,7 +45,7 @@ BMCs and firmware, and one real serve. No root, no network, no hardware.
 With a COMMAND the lab is there for it: the command runs with the lab's
 environment, then the lab is stopped, and the exit code is the command's.`,
 		Example:     "  bmctl lab --tui\n  bmctl lab --auto-accept\n  bmctl lab --machines 5 --fault r1n03=silent\n  bmctl lab -- bmctl machines",
-		Annotations: map[string]string{withoutConfig: "true"},
+		Annotations: map[string]string{withoutConfig: "true", resident: "true"},
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > max(0, cmd.ArgsLenAtDash()) && cmd.ArgsLenAtDash() != 0 {
 				return usagef("put the command behind --: bmctl lab -- %s", strings.Join(args, " "))

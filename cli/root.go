@@ -9,11 +9,15 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/bmctl/bmctl/cli/config"
+	"github.com/bmctl/bmctl/cli/heap"
 	"github.com/bmctl/bmctl/cli/out"
 )
 
 // withoutConfig marks commands that must work beside a broken configuration.
 const withoutConfig = "bmctl-without-config"
+
+// resident marks commands that stay, where memory is worth more than time.
+const resident = "bmctl-resident"
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
@@ -64,6 +68,10 @@ func (a *app) globalFlags(flags *pflag.FlagSet) {
 // setup reads the environment and the configuration file, for the flags that
 // the command line left out.
 func (a *app) setup(cmd *cobra.Command) error {
+	if cmd.Annotations[resident] != "" {
+		heap.Resident()
+	}
+
 	flags := cmd.Root().PersistentFlags()
 
 	path, given := config.Path(a.env)

@@ -31,6 +31,8 @@ their names and defaults. The provider's key comes in OMNI_SERVICE_ACCOUNT_KEY.
 machine now, and why; it is safe beside a provider that runs.`,
 		Example: "  bmctl serve --check\n  bmctl serve --dry-run -o wide",
 		Args:    cobra.NoArgs,
+
+		Annotations: map[string]string{resident: "true"},
 	}
 
 	var (

@@ -51,7 +51,9 @@ operator in OMNI_ENDPOINT and OMNI_SERVICE_ACCOUNT_KEY. What cannot be done is
 shown faint, and its key says why. ? lists the keys.`,
 		Example: "  bmctl tui\n  bmctl tui --read-only --theme light\n  bmctl tui --source lab",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.tui(cmd.Context(), cmd.Root(), f) },
+
+		Annotations: map[string]string{resident: "true"},
+		RunE:        func(cmd *cobra.Command, _ []string) error { return a.tui(cmd.Context(), cmd.Root(), f) },
 	}
 
 	f.add(cmd.Flags())
