@@ -56,7 +56,7 @@ func probedHost(p probed) config.Host {
 
 	switch p.Protocol {
 	case power.ProtocolRedfish:
-		host.Port = p.bmc.RedfishPort
+		host.Port, host.Pin = p.bmc.RedfishPort, p.Certificate
 	case power.ProtocolIPMI:
 		host.Port = p.bmc.Port
 	case power.ProtocolAuto, power.ProtocolQEMU: // a probe finds neither

@@ -21,37 +21,39 @@ type probeList struct {
 }
 
 type probeItem struct {
-	Name     string   `json:"name"`
-	Address  string   `json:"address"`
-	Answered string   `json:"answered"` // host:port
-	Protocol string   `json:"protocol"` // redfish, ipmi or empty: nothing answered
-	Version  string   `json:"version"`
-	IPMI     bool     `json:"ipmi"`
-	Redfish  bool     `json:"redfish"`
-	Suites   []int    `json:"suites"`
-	Suite    int      `json:"suite,omitempty"`
-	Vendor   string   `json:"vendor"`
-	Model    string   `json:"model"`
-	Firmware string   `json:"firmware"`
-	Serial   string   `json:"serial"`
-	UUID     string   `json:"uuid"`
-	LoggedIn bool     `json:"loggedIn"`
-	Power    string   `json:"power"`   // on, off, unknown
-	Boot     string   `json:"boot"`    // yes, no, ?
-	Console  string   `json:"console"` // yes, no, ?
-	Health   string   `json:"health"`
-	Seconds  float64  `json:"seconds"`
-	Verdict  string   `json:"verdict"`
-	Layer    string   `json:"layer"` // of the failure
-	Notes    []string `json:"notes"`
-	Error    string   `json:"error,omitempty"`
-	Code     code     `json:"code,omitempty"`
+	Name     string `json:"name"`
+	Address  string `json:"address"`
+	Answered string `json:"answered"` // host:port
+	Protocol string `json:"protocol"` // redfish, ipmi or empty: nothing answered
+	Version  string `json:"version"`
+	IPMI     bool   `json:"ipmi"`
+	Redfish  bool   `json:"redfish"`
+	Suites   []int  `json:"suites"`
+	Suite    int    `json:"suite,omitempty"`
+	// Certificate is as the inventory's pin: "sha256:" and digits.
+	Certificate string   `json:"certificate,omitempty"`
+	Vendor      string   `json:"vendor"`
+	Model       string   `json:"model"`
+	Firmware    string   `json:"firmware"`
+	Serial      string   `json:"serial"`
+	UUID        string   `json:"uuid"`
+	LoggedIn    bool     `json:"loggedIn"`
+	Power       string   `json:"power"`   // on, off, unknown
+	Boot        string   `json:"boot"`    // yes, no, ?
+	Console     string   `json:"console"` // yes, no, ?
+	Health      string   `json:"health"`
+	Seconds     float64  `json:"seconds"`
+	Verdict     string   `json:"verdict"`
+	Layer       string   `json:"layer"` // of the failure
+	Notes       []string `json:"notes"`
+	Error       string   `json:"error,omitempty"`
+	Code        code     `json:"code,omitempty"`
 }
 
 func (p probed) item() probeItem {
 	item := probeItem{
 		Name: p.bmc.Name, Address: p.bmc.Address, Answered: p.Address, Protocol: string(p.Protocol), Version: p.Version, IPMI: p.IPMI, Redfish: p.Redfish,
-		Suites: append([]int{}, p.Suites...), Suite: p.Suite, Vendor: p.Vendor, Model: p.Model, Firmware: p.Firmware, Serial: p.Serial, UUID: p.UUID,
+		Suites: append([]int{}, p.Suites...), Suite: p.Suite, Certificate: p.Certificate, Vendor: p.Vendor, Model: p.Model, Firmware: p.Firmware, Serial: p.Serial, UUID: p.UUID,
 		LoggedIn: p.LoggedIn, Power: p.Power.String(), Boot: p.Boot.String(), Console: p.Console.String(), Health: string(p.Health),
 		Seconds: p.Took.Round(time.Millisecond).Seconds(), Verdict: p.verdict(), Layer: string(p.Layer), Notes: append([]string{}, p.Notes...),
 	}

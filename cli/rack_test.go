@@ -144,6 +144,7 @@ func (r *rack) writeInventory() error {
 func (r *rack) environment() []string {
 	return []string{
 		"BMCTL_CONFIG=" + filepath.Join(r.dir, "config.yaml"), "BMCTL_SOCKET=" + filepath.Join(r.dir, "sock"), asBmctl + "=1", "HOME=" + r.dir,
+		"REDFISH=" + fmt.Sprintf("%s:%d", r.sims["r1n01"].Addr(), r.sims["r1n01"].RedfishPort()),
 		"ADDRESS=" + r.sims[stranger].Addr().String(), "PORT=" + fmt.Sprint(r.ipmiPort), "NET=" + strings.TrimSuffix(r.sims["r1n01"].Addr().String(), ".1"),
 	}
 }

@@ -90,7 +90,7 @@ func powerServeFlags(flags *pflag.FlagSet, c *serve.Config) {
 	flags.BoolVar(&c.RedfishUseWhenAvailable, "redfish-use-when-available", c.RedfishUseWhenAvailable, "Redfish where it answers")
 	flags.BoolVar(&c.RedfishUseHTTPS, "redfish-use-https", c.RedfishUseHTTPS, "Redfish over TLS")
 	flags.IntVar(&c.RedfishPort, "redfish-port", c.RedfishPort, "port of Redfish")
-	flags.BoolVar(&c.RedfishInsecureSkipTLSVerify, "redfish-insecure-skip-tls-verify", c.RedfishInsecureSkipTLSVerify, "accept a BMC's certificate that changed")
+	flags.BoolVar(&c.RedfishInsecureSkipTLSVerify, "redfish-insecure-skip-tls-verify", c.RedfishInsecureSkipTLSVerify, "accept a BMC's certificate that changed (it is an event either way)")
 	flags.BoolVar(&c.RedfishSetBootSourceOverrideMode, "redfish-set-boot-source-override-mode", c.RedfishSetBootSourceOverrideMode, "send the firmware mode with the boot override")
 	flags.DurationVar(&c.PollInterval, "poll-interval", c.PollInterval, "between power readings of a machine")
 	flags.IntVar(&c.PollConcurrency, "poll-concurrency", c.PollConcurrency, "power readings at a time")

@@ -46,6 +46,9 @@ type ProbeResult struct {
 	Suites []int
 	// Suite is the one that the login used.
 	Suite int
+	// Certificate is what Redfish showed, as Fingerprint writes it; empty over
+	// plain HTTP, and where Redfish did not answer.
+	Certificate string
 
 	Vendor, Model, Firmware, Serial string
 	// UUID is the system's, as in Info; unless logged in it stays empty (a

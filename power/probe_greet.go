@@ -67,6 +67,7 @@ func (p *probe) greet(ctx context.Context) error {
 type greeting struct {
 	version, vendor, product string
 	suites                   []int
+	certificate              string
 }
 
 // settle chooses the protocol that answered, Redfish before IPMI, or the
@@ -81,6 +82,7 @@ func (p *probe) settle(greetings map[Protocol]greeting, failures map[Protocol]er
 	case isRedfish:
 		r.Protocol, r.Version = ProtocolRedfish, redfish.version
 		r.Vendor, r.Model = redfish.vendor, redfish.product
+		r.Certificate = redfish.certificate
 		r.Address = endpoint(p.target.Address, p.target.RedfishPort)
 	case isIPMI:
 		r.Protocol, r.Version = ProtocolIPMI, ipmi.version
@@ -139,5 +141,5 @@ func greetRedfish(ctx context.Context, target Target, opts Options) (greeting, e
 		return greeting{}, err
 	}
 
-	return greeting{version: d.root.Version, vendor: d.root.Vendor, product: d.root.Product}, nil
+	return greeting{version: d.root.Version, vendor: d.root.Vendor, product: d.root.Product, certificate: d.certificate}, nil
 }

@@ -66,6 +66,10 @@ func (p *probe) identify(ctx context.Context, d driver) error {
 	r.Version, r.Vendor, r.Model = info.Version, info.Vendor, info.Model
 	r.Firmware, r.Serial, r.UUID = info.Firmware, info.Serial, info.UUID
 
+	if d, ok := d.(*redfish); ok {
+		r.Certificate = d.certificate // of whom the login went to
+	}
+
 	return nil
 }
 

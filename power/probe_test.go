@@ -50,6 +50,10 @@ func TestProbe(t *testing.T) {
 			want.UUID, want.LoggedIn, want.Power, want.Boot = sim.UUID(), true, power.StateOn, power.SupportYes
 			want.Health, want.Address, want.Took = power.HealthOK, got.Address, got.Took
 
+			if protocol != power.ProtocolIPMI {
+				want.Certificate = power.Fingerprint(bmctest.Certificate(t, target))
+			}
+
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("got  %+v\nwant %+v", got, want)
 			}
@@ -74,6 +78,10 @@ func TestProbeAnonymously(t *testing.T) {
 
 	if got.LoggedIn || got.UUID != "" || got.Power != power.StateUnknown || got.Boot != power.SupportUnknown {
 		t.Errorf("more is told than can be known: %+v", got)
+	}
+
+	if got.Certificate != power.Fingerprint(bmctest.Certificate(t, target)) {
+		t.Errorf("the certificate is %q", got.Certificate)
 	}
 
 	if !got.Redfish || !got.IPMI || got.Vendor != "Contoso" || got.Version != "1.15.0" || len(got.Suites) != 2 {

@@ -28,6 +28,8 @@ type redfish struct {
 	session string            // its path, empty with Basic authentication
 	logins  int
 	path    string // of the system that is driven
+
+	certificate string // its fingerprint; empty: none was shown
 }
 
 func newRedfish(target Target, opts Options) *redfish {

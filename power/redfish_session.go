@@ -172,6 +172,10 @@ func (d *redfish) exchange(
 		return nil, d.expired(httpFailure(ctx, err, d.address, since))
 	}
 
+	if resp.TLS != nil {
+		d.certificate = Fingerprint(resp.TLS.PeerCertificates[0])
+	}
+
 	return resp.Header, httpFailure(ctx, decodeBody(resp, into), d.address, since)
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/bmctl/bmctl/serve/controllers"
+	"github.com/bmctl/bmctl/serve/pins"
 )
 
 // DryRun is New and Preview that leave no trace on this host either: what the
@@ -40,16 +41,22 @@ func DryRun(ctx context.Context, cfg Config, log *slog.Logger) (plans []controll
 	return s.Preview(ctx)
 }
 
-// borrowState copies the state of the last run, if there is one.
+// borrowState copies what the last run kept, if there is something.
 func borrowState(from, to string) error {
-	data, err := os.ReadFile(filepath.Join(from, controllers.StateFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	for _, name := range []string{controllers.StateFile, pins.File} {
+		data, err := os.ReadFile(filepath.Join(from, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+
+		if err != nil {
+			return err
+		}
+
+		if err := os.WriteFile(filepath.Join(to, name), data, 0o600); err != nil {
+			return err
+		}
 	}
 
-	if err != nil {
-		return err
-	}
-
-	return os.WriteFile(filepath.Join(to, controllers.StateFile), data, 0o600)
+	return nil
 }

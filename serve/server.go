@@ -25,6 +25,7 @@ import (
 	"github.com/bmctl/bmctl/serve/assetcache"
 	"github.com/bmctl/bmctl/serve/controllers"
 	"github.com/bmctl/bmctl/serve/localapi"
+	"github.com/bmctl/bmctl/serve/pins"
 )
 
 // drainTime is how long running requests may take to end once serve is told to.
@@ -49,6 +50,7 @@ type Server struct {
 	machineConfig *machineConfig
 	agents        sync.Map // ids of the machines whose agent was told to be connected
 
+	pins    *pins.Store
 	cache   *assetcache.Cache // nil: machines load from the Image Factory
 	metrics *metrics
 
@@ -88,6 +90,10 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	}
 
 	if s.identity, err = newIdentity(cfg, s.advertise, log.With("component", "tls")); err != nil {
+		return nil, err
+	}
+
+	if s.pins, err = pins.Open(s.pinsConfig()); err != nil {
 		return nil, err
 	}
 
@@ -177,13 +183,20 @@ func (s *Server) powerOptions() power.Options {
 	}
 
 	return power.Options{
-		Redfish:      use,
-		PlainHTTP:    !s.cfg.RedfishUseHTTPS,
-		VerifyTLS:    !s.cfg.RedfishInsecureSkipTLSVerify,
-		Roots:        s.roots,
-		KeepBootMode: !s.cfg.RedfishSetBootSourceOverrideMode,
-		IPMIMode:     s.pxeMode(),
-		Log:          s.log.With("component", "power"),
+		Redfish:          use,
+		PlainHTTP:        !s.cfg.RedfishUseHTTPS,
+		CheckCertificate: s.pins.Check,
+		Roots:            s.roots,
+		KeepBootMode:     !s.cfg.RedfishSetBootSourceOverrideMode,
+		IPMIMode:         s.pxeMode(),
+		Log:              s.log.With("component", "power"),
+	}
+}
+
+func (s *Server) pinsConfig() pins.Config {
+	return pins.Config{
+		Dir: s.keptIn, Enforce: !s.cfg.RedfishInsecureSkipTLSVerify,
+		Log: s.log.With("component", "pins"), Notice: s.events.add,
 	}
 }
 
@@ -279,6 +292,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 	group, ctx := errgroup.WithContext(ctx)
 	s.component(group, "controllers", func() error { s.ctrl.Run(ctx); return nil })
+	s.component(group, "BMC certificates", func() error { s.pins.Run(ctx); return nil })
 	s.component(group, "publisher", func() error { s.keepPublishing(ctx); return nil })
 	s.component(group, "network boot", func() error { return s.boot.Run(ctx) })
 	s.component(group, "server", s.serveHTTP)

@@ -1,7 +1,11 @@
 package bmctest
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
 	"net/netip"
+	"strconv"
 	"testing"
 
 	"github.com/bmctl/bmctl/power"
@@ -54,4 +58,21 @@ func Simulated(t *testing.T, cfg bmcsim.Config) (*bmcsim.BMC, power.Target) {
 	}
 
 	return sim, target
+}
+
+// Certificate is what the target's Redfish face shows to anybody.
+func Certificate(t *testing.T, target power.Target) *x509.Certificate {
+	t.Helper()
+
+	address := net.JoinHostPort(target.Address, strconv.Itoa(target.RedfishPort))
+	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // it is what is asked for
+
+	conn, err := dialer.DialContext(Context(t), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	defer conn.Close() //nolint:errcheck // nothing is lost with it
+
+	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0] //nolint:forcetypeassert // tls.Dialer's documentation
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/bmctl/bmctl/serve/lab/agentsim"
 	"github.com/bmctl/bmctl/serve/localapi"
 	"github.com/bmctl/bmctl/serve/omnisim"
+	"github.com/bmctl/bmctl/serve/pins"
 	"github.com/bmctl/bmctl/serve/resources"
 )
 
@@ -480,6 +481,20 @@ func TestTLS(t *testing.T) {
 	for _, m := range l.Machines() {
 		settled(t, l, m)
 	}
+
+	pinned(t, l, l.Machines()[0])
+}
+
+// pinned waits until serve has kept the certificate of a Redfish BMC.
+func pinned(t *testing.T, l *lab.Lab, m *lab.Machine) {
+	t.Helper()
+
+	path := filepath.Join(filepath.Dir(l.SocketPath()), "state", pins.File)
+	eventually(t, l, m.Name+"'s certificate is pinned", func() bool {
+		kept, err := os.ReadFile(path)
+
+		return err == nil && strings.Contains(string(kept), m.UUID) && strings.Contains(string(kept), "sha256:")
+	})
 }
 
 // freePort is a TCP port that is free now: a restarted serve needs the same.
