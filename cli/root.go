@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/bmctl/bmctl/cli/collector"
 	"github.com/bmctl/bmctl/cli/config"
-	"github.com/bmctl/bmctl/cli/heap"
 	"github.com/bmctl/bmctl/cli/out"
 )
 
@@ -69,7 +69,7 @@ func (a *app) globalFlags(flags *pflag.FlagSet) {
 // the command line left out.
 func (a *app) setup(cmd *cobra.Command) error {
 	if cmd.Annotations[resident] != "" {
-		heap.Resident()
+		collector.Resident()
 	}
 
 	flags := cmd.Root().PersistentFlags()

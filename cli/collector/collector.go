@@ -1,6 +1,6 @@
-// Package heap lets short commands do without garbage collection. Before main
-// runs, the package variables of what is linked into the program fill six
-// megabytes, and the Go runtime's first heap is four: by default a command
+// Package collector sets the pace of the garbage collector: short commands do
+// without it. Before main runs, the package variables of what is linked into the
+// program fill six megabytes, and Go's first heap is four: by default a command
 // collects twice, for a third of its whole time, and ends with hardly any
 // garbage. A heap that may grow to five times of what lives is not reached by
 // most of them.
@@ -8,7 +8,7 @@
 // Go initialises packages in the order of their import paths as far as their
 // imports allow (language specification, "Program initialization"), and this
 // one needs little: it comes before those that fill the heap.
-package heap
+package collector
 
 import (
 	"os"

@@ -1,4 +1,4 @@
-package heap_test
+package collector_test
 
 import (
 	"os"
@@ -7,14 +7,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/bmctl/bmctl/cli/heap"
+	"github.com/bmctl/bmctl/cli/collector"
 )
 
 // percents is what debug.SetGCPercent held at the start, and after Resident.
 func percents() (start, after int) {
 	start = debug.SetGCPercent(-1)
 	debug.SetGCPercent(start)
-	heap.Resident()
+	collector.Resident()
 
 	return start, debug.SetGCPercent(start)
 }
