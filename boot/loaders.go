@@ -82,6 +82,23 @@ func newLoaders(dir, chain string) (loaders, error) {
 	return all, nil
 }
 
+// biosLoops says whether the BIOS loader, with the proxy off, takes what DHCP names
+// a second time, which is itself: the embedded one cannot be changed.
+func (l loaders) biosLoops() bool { return bytes.Equal(l["undionly.kpxe"], binary.Undionly) }
+
+// sayWhatDHCPNeeds warns, with the proxy off, that the site's DHCP server has to
+// name the script to the BIOS loader, and how dnsmasq, ISC dhcpd and Kea are told.
+func (s *Server) sayWhatDHCPNeeds() {
+	if !s.config.DisableDHCPProxy || !s.loaders.Load().biosLoops() {
+		return
+	}
+	server, script := s.config.Advertise, s.scriptURL(s.config.Advertise)
+	s.config.Log.Warn("with the DHCP proxy off, BIOS machines load iPXE for ever unless the site's DHCP server names the script to user class Tinkerbell",
+		"dnsmasq", fmt.Sprintf("dhcp-userclass=set:bmctl,Tinkerbell\ndhcp-boot=tag:bmctl,%s,,%s\ndhcp-boot=tag:!bmctl,undionly.kpxe,,%s", script, server, server),
+		"dhcpd", fmt.Sprintf("next-server %s; if option user-class = \"Tinkerbell\" { filename \"%s\"; } else { filename \"undionly.kpxe\"; }", server, script),
+		"kea", fmt.Sprintf(`{"name": "bmctl", "test": "substring(option[77].hex,0,10) == 'Tinkerbell'", "next-server": "%s", "boot-file-name": "%s"}`, server, script))
+}
+
 // readLoaders reads an operator's directory, "" being none, with the script in
 // every build that has a place for it.
 func readLoaders(dir string, script []byte) (loaders, error) {

@@ -270,6 +270,7 @@ func (s *Server) Close() error {
 // Run answers until the context ends, or until a socket fails, which is the
 // error. When it returns all its sockets are closed and its goroutines ended.
 func (s *Server) Run(ctx context.Context) error {
+	s.sayWhatDHCPNeeds()
 	recording, stopRecording := context.WithCancel(context.WithoutCancel(ctx))
 	var records errgroup.Group
 	records.Go(func() error { s.recorder.run(recording); return nil })

@@ -52,17 +52,20 @@ func newLog(from io.Reader) *log {
 	return l
 }
 
-func (l *log) await(ctx context.Context, word string) bool {
+func (l *log) await(ctx context.Context, word string) bool { return l.line(ctx, word) != "" }
+
+// line is the next one with the word, "" where there is none any more.
+func (l *log) line(ctx context.Context, word string) string {
 	for {
 		select {
 		case line := <-l.found:
 			if strings.Contains(line, word) {
-				return true
+				return line
 			}
 		case <-l.done:
-			return false
+			return ""
 		case <-ctx.Done():
-			return false
+			return ""
 		}
 	}
 }

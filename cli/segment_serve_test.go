@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -162,4 +163,69 @@ func TestServeHearsAnotherProxy(t *testing.T) {
 	if count != 1 {
 		t.Errorf("%d events of rivals, want that of the one proxy, once; serve is none to itself", count)
 	}
+}
+
+// With the proxy off the site's DHCP server names the loader, also to the loader
+// itself. That for UEFI knows the script; to that for BIOS dnsmasq names it, set up
+// as serve's warning says.
+func TestServeWithTheProxyOff(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		firmware, loader string
+		asSaid           bool
+		fails            string
+	}{
+		"UEFI":                   {firmware: "uefi", loader: "ipxe.efi"},
+		"BIOS":                   {firmware: "bios", loader: "undionly.kpxe", fails: "iPXE would load itself for ever"},
+		"BIOS as serve wants it": {firmware: "bios", loader: "undionly.kpxe", asSaid: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			s := newSegment(t)
+			serve := s.serve("--disable-dhcp-proxy")
+			dnsmasq := []string{"--dhcp-boot=" + c.loader + ",," + proxyAddr}
+
+			if c.asSaid {
+				dnsmasq = nil
+
+				for line := range strings.Lines(serve.snippet()) {
+					dnsmasq = append(dnsmasq, "--"+strings.TrimSpace(line))
+				}
+			}
+
+			s.site(siteAddr, dnsmasq...)
+
+			tests, exit := s.pxeTest("--interface", "net0", "--firmware", c.firmware)
+			if len(tests) != 1 || tests[0].Works != (c.fails == "") || (exit == 0) != tests[0].Works || !strings.Contains(tests[0].Error, c.fails) {
+				t.Fatalf("exit %d, %+v", exit, tests)
+			}
+
+			if c.fails != "" && !strings.Contains(tests[0].Hint, "Tinkerbell") {
+				t.Errorf("hint %q", tests[0].Hint)
+			}
+		})
+	}
+}
+
+// snippet is what serve's warning says to write into dnsmasq's configuration.
+func (s *served) snippet() string {
+	s.t.Helper()
+
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	defer cancel()
+
+	var warning struct{ Level, Dnsmasq, Dhcpd, Kea string }
+	if err := json.Unmarshal([]byte(s.log.line(ctx, "user class Tinkerbell")), &warning); err != nil || warning.Level != "warn" || warning.Dnsmasq == "" {
+		s.t.Fatalf("no warning with a snippet: %v, %+v", err, warning)
+	}
+
+	for _, text := range []string{warning.Dhcpd, warning.Kea} {
+		if !strings.Contains(text, "http://"+proxyAddr+":50042/ipxe/init.ipxe") || !strings.Contains(text, "Tinkerbell") {
+			s.t.Errorf("snippet %s", text)
+		}
+	}
+
+	return warning.Dnsmasq
 }

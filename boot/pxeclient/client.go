@@ -149,6 +149,8 @@ type boot struct {
 	warnings []string        // for the next step
 	warned   map[string]bool
 	result   Result
+	// ownScript is what the loader runs whatever DHCP says, as if it was offered.
+	ownScript Offer
 }
 
 // start fills in the defaults and checks the fields.
@@ -237,7 +239,10 @@ func (b *boot) run(ctx context.Context) error {
 			return err
 		}
 	}
-	offer, err := b.negotiate(ctx, b.ipxeIdentity())
+	offer, err := b.ownScript, error(nil)
+	if offer.File == "" {
+		offer, err = b.negotiate(ctx, b.ipxeIdentity())
+	}
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"regexp"
 	"time"
 )
 
@@ -26,6 +27,7 @@ func (b *boot) loadTFTP(ctx context.Context, offer Offer) error {
 	if err != nil {
 		err = &Error{Step: "tftp", Code: b.tftpCode(err), Err: fmt.Errorf("%s from %s: %w", offer.File, server, err), Hint: b.loaderHint(err)}
 	}
+	b.ownScript = Offer{Server: offer.Server, Address: offer.Address, File: embedded(content)}
 	s.loaded(content)
 	s.Detail = fmt.Sprintf("%s from %s: %d bytes, sha256 %s", offer.File, server, len(content), s.SHA256)
 	return b.report(s, err)
@@ -110,9 +112,23 @@ func (b *boot) loadHTTP(ctx context.Context, url string) error {
 		}
 		err = &Error{Step: "http", Err: fmt.Errorf("loader %s: %w", url, err), Hint: hint}
 	}
+	b.ownScript.File = embedded(content)
 	s.loaded(content)
 	s.Detail = fmt.Sprintf("%s: %d bytes, sha256 %s", url, len(content), s.SHA256)
 	return b.report(s, err)
+}
+
+// embeddedChain is how a script built into iPXE names the next one. Stock builds
+// and ipxedust's have none, and take what DHCP names.
+var embeddedChain = regexp.MustCompile(`#!ipxe[^\x00]*?\bchain (https?://[^\s\x00]+)`)
+
+// embedded is the URL that the loader's built-in script chains, "" where there is
+// none, or where the loader is compressed.
+func embedded(loader []byte) string {
+	if found := embeddedChain.FindSubmatch(loader); found != nil {
+		return string(found[1])
+	}
+	return ""
 }
 
 var errWrongLoader = errors.New("this machine cannot run it")

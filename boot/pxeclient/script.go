@@ -76,6 +76,12 @@ func control(err error) bool {
 func (b *boot) ipxe(ctx context.Context, offer Offer) error {
 	i := &interpreter{boot: b, builtins: builtins(), settings: b.settings(offer), at: &url.URL{Scheme: "tftp", Host: offer.Server.String(), Path: "/"}}
 	started := time.Now()
+	if offer.File == b.result.Loader && b.result.Loader != "" {
+		return i.report(Step{Name: "script", At: started, File: offer.File, Bytes: -1}, &Error{
+			Step: "script", Err: fmt.Errorf("%s offers %s again: iPXE would load itself for ever", offer.From.Addr(), offer.File),
+			Hint: fmt.Sprintf("to iPXE, which has the user class (option 77) %s, the DHCP server must name a script in place of the loader", b.ipxeIdentity().userClass),
+		})
+	}
 	text, at, err := i.script(ctx, offer.File)
 	if err != nil {
 		return i.scriptFailed(started, offer.File, err)
