@@ -41,6 +41,7 @@ type Machine struct {
 	installed bool // Talos is on its disk
 	wipes     []time.Time
 	asked     []time.Time        // for a wipe
+	setUps    []time.Time        // of a BMC user
 	flap      context.CancelFunc // ends the agent that runs; nil: none does
 }
 
@@ -124,7 +125,7 @@ func (m *Machine) PowerOn(b power.Boot) {
 func (m *Machine) PowerOff() {
 	m.mu.Lock()
 	cancel, done := m.cancel, m.done
-	m.cancel = nil
+	m.cancel, m.flap = nil, nil
 	m.mu.Unlock()
 
 	if cancel != nil {
@@ -260,6 +261,14 @@ func (m *Machine) Flap() {
 	}
 }
 
+// AgentMode tells whether an agent runs on the machine.
+func (m *Machine) AgentMode() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	return m.flap != nil
+}
+
 func (m *Machine) runDisk(ctx context.Context) error {
 	m.mu.Lock()
 	args := agentsim.Args{ConfigURL: m.lab.configURL(m.UUID)}
@@ -309,47 +318,16 @@ func (m *Machine) WipesAsked() []time.Time {
 	return slices.Clone(m.asked)
 }
 
+// SetUps are the times at which its agent was told to make a user of the BMC.
+func (m *Machine) SetUps() []time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	return slices.Clone(m.setUps)
+}
+
 // Installed tells whether Talos is on the machine's disk.
 func (m *Machine) Installed() bool { return m.isInstalled() }
-
-// hardware is the machine as the agent on it sees it.
-type hardware struct{ m *Machine }
-
-// IPMIAddress implements agentsim.Hardware. A machine with Redfish alone tells
-// the address too: the provider finds Redfish there.
-func (h hardware) IPMIAddress(context.Context) (string, int, error) {
-	return h.m.BMC.Addr().String(), h.m.lab.ipmiPort, nil
-}
-
-// UserExists implements agentsim.Hardware.
-func (h hardware) UserExists(context.Context, string) (bool, error) { return false, nil }
-
-// SetUser implements agentsim.Hardware.
-func (h hardware) SetUser(_ context.Context, name, password string) error {
-	return h.m.BMC.SetUser(name, password)
-}
-
-// Wipe implements agentsim.Hardware.
-func (h hardware) Wipe(ctx context.Context, _ bool) error {
-	h.m.mu.Lock()
-	h.m.asked = append(h.m.asked, time.Now())
-	h.m.mu.Unlock()
-
-	if err := pause(ctx, h.m.lab.cfg.Wipe); err != nil {
-		return err
-	}
-
-	h.m.mu.Lock()
-	defer h.m.mu.Unlock()
-
-	h.m.installed = false
-	h.m.wipes = append(h.m.wipes, time.Now())
-
-	return nil
-}
-
-// Reboot implements agentsim.Hardware; the provider has no use for it.
-func (h hardware) Reboot(context.Context) error { return errors.New("not in the lab: use the BMC") }
 
 // pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) error {

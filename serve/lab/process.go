@@ -145,6 +145,24 @@ func (l *Lab) waitServe(ctx context.Context) (servePorts, error) {
 	}
 }
 
+// ServeEnded tells that serve ended without having been told to.
+func (l *Lab) ServeEnded() bool {
+	l.mu.Lock()
+	p := l.serve
+	l.mu.Unlock()
+
+	if p == nil {
+		return false
+	}
+
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // StopServe ends serve as a service manager does, and waits for it.
 func (l *Lab) StopServe() error { return l.endServe(syscall.SIGTERM) }
 
