@@ -41,7 +41,9 @@ func start(t testing.TB, cfg lab.Config) *lab.Lab {
 		test.Parallel()
 	}
 
-	cfg.Subnet = int(subnets.Add(1))
+	if cfg.Subnet == 0 {
+		cfg.Subnet = int(subnets.Add(1))
+	}
 
 	exe, err := os.Executable()
 	if err != nil {
