@@ -12,7 +12,7 @@ RACE        := ./power/... ./boot/... ./serve/policy/...
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build lab test race lint e2e ci clean
+.PHONY: help build lab test race lint docs share e2e ci clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,6 +36,14 @@ lint: $(LINTER) ## formatting and static checks
 $(LINTER):
 	GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
 	mv $(BIN)/golangci-lint $@
+
+docs: build ## docs/reference, from the commands themselves
+	rm -rf docs/reference
+	$(BIN)/bmctl docs markdown docs/reference
+
+share: build ## man pages and completions for the packages, in bin/share
+	rm -rf $(BIN)/share
+	$(BIN)/bmctl docs share $(BIN)/share
 
 e2e: ## one machine with real firmware and a real BMC's protocol (root, Debian)
 	serve/e2e/run.sh

@@ -63,12 +63,12 @@ OMNI_ENDPOINT and OMNI_SERVICE_ACCOUNT_KEY. A provider's own key may not do it.`
 	f.omni.add(flags)
 	flags.BoolVar(&f.allPending, "all-pending", false, "every pending machine")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask; needs --expect")
-	flags.IntVar(&f.expect, "expect", -1, "how many machines will be erased; where it is not this number, none is")
+	flags.IntVar(&f.expect, "expect", -1, "`N` machines will be erased; where it is another number, none is")
 	flags.BoolVar(&f.wait, "wait", false, "wait until they are ready (the default after a confirmation on a terminal)")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Minute, "how long to wait")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be accepted, and stop")
 	flags.BoolVar(&f.json, "json", false, "same as -o json")
-	flags.StringToStringVar(&f.labels, "label", nil, "labels for them in Omni: key=value")
+	flags.StringToStringVar(&f.labels, "label", nil, "labels for them in Omni: `KEY=VALUE`")
 
 	return cmd
 }

@@ -49,9 +49,10 @@ const (
 	exitInterrupted = 130
 )
 
+const exitHead = "Exit codes:\n"
+
 // exitHelp stands in every command's help.
-const exitHelp = `Exit codes:
-  0    done (for sets: every target)
+const exitHelp = exitHead + `  0    done (for sets: every target)
   1    error
   2    usage, bad configuration, or a prompt was needed and none was possible
   3    some targets failed, others did not

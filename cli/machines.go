@@ -56,7 +56,7 @@ func (a *app) machinesCommand() *cobra.Command {
 	}
 
 	get := &cobra.Command{
-		Use: "get MACHINE...", Short: "Say all that is known of a machine", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeMachines,
+		Use: "get MACHINE...", Short: "Say all that is known of a machine", Args: machineArgs, ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.getMachines(cmd.Context(), args) },
 	}
 

@@ -21,7 +21,7 @@ func (a *app) rejectCommand() *cobra.Command {
 A rejected machine can still be accepted later; an accepted one cannot be rejected.
 
 This needs Omni's role Operator, as bmctl accept does.`,
-		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeMachines,
+		Args: machineArgs, ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.reject(cmd.Context(), args, omni) },
 	}
 

@@ -188,7 +188,9 @@ func groupedUsage(cmd *cobra.Command) error {
 		fmt.Fprintf(&text, "\n%s:\n%s", group, set.FlagUsages())
 	}
 
-	fmt.Fprintf(&text, "\nGlobal flags:\n%s", cmd.InheritedFlags().FlagUsages())
+	if cmd.HasAvailableInheritedFlags() {
+		fmt.Fprintf(&text, "\nGlobal flags:\n%s", cmd.InheritedFlags().FlagUsages())
+	}
 
 	_, err := fmt.Fprint(cmd.OutOrStdout(), text.String())
 
