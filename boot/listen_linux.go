@@ -37,10 +37,11 @@ func listenUDP(ctx context.Context, address, device string) (net.PacketConn, err
 	return config.ListenPacket(ctx, "udp4", address)
 }
 
-// holder names the process that has a UDP port, as "dnsmasq (pid 812)", or
-// returns "" when that cannot be found out, which takes the rights over it.
-func holder(port int) string {
-	inode := udpInode(port)
+// holder names the process that listens on a port of udp or tcp, as "dnsmasq (pid
+// 812)", or returns "" when that cannot be found out, which takes the rights over
+// it.
+func holder(network string, port int) string {
+	inode := inodeOf(network, port)
 	if inode == "" {
 		return ""
 	}
@@ -56,14 +57,18 @@ func holder(port int) string {
 	return ""
 }
 
-// udpInode looks a port up in /proc/net/udp: the second field is the local
-// address in hexadecimal, the tenth the inode (proc(5)).
-func udpInode(port int) string {
-	for _, path := range []string{"/proc/net/udp", "/proc/net/udp6"} {
+// listening is the state of a TCP socket that takes connections; the connections
+// themselves have its port too (TCP_LISTEN in include/net/tcp_states.h).
+const listening = "0A"
+
+// inodeOf looks a port up in /proc/net: the second field is the local address in
+// hexadecimal, the fourth the state, the tenth the inode (proc(5)).
+func inodeOf(network string, port int) string {
+	for _, path := range []string{"/proc/net/" + network, "/proc/net/" + network + "6"} {
 		table, _ := os.ReadFile(path)
 		for line := range strings.Lines(string(table)) {
 			fields := strings.Fields(line)
-			if len(fields) < 10 {
+			if len(fields) < 10 || network == "tcp" && fields[3] != listening {
 				continue
 			}
 			_, hex, _ := strings.Cut(fields[1], ":")

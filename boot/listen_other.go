@@ -17,4 +17,4 @@ func listenUDP(ctx context.Context, address, device string) (net.PacketConn, err
 }
 
 // holder is not known here.
-func holder(int) string { return "" }
+func holder(string, int) string { return "" }

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -150,88 +149,6 @@ func (s *Server) SetHTTPPort(port int) error {
 	}
 	s.loaders.Store(&files)
 	return nil
-}
-
-// Bind binds every socket, or none: when one fails, those bound before are
-// closed. The error names the address, what it is for, and, as far as it can be
-// found out, the process that has it.
-func (s *Server) Bind() (err error) {
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.Close())
-		}
-	}()
-	s.conns = s.config.Conns
-	if !s.config.DisableDHCPProxy {
-		if err := s.bindProxies(); err != nil {
-			return err
-		}
-	}
-	if s.conns.TFTP == nil {
-		addr := s.config.ListenAddr
-		if !addr.IsValid() {
-			addr = netip.IPv4Unspecified()
-		}
-		if s.conns.TFTP, err = bind("TFTP", netip.AddrPortFrom(addr, uint16(s.config.TFTPPort)), ""); err != nil {
-			return err
-		}
-	}
-	s.tftp, err = newTFTP(s, s.conns.TFTP)
-	return err
-}
-
-func (s *Server) bindProxies() error {
-	addr, device, err := listenOn(s.config.Interface)
-	if err != nil {
-		return fmt.Errorf("DHCP proxy: %w", err)
-	}
-	s.watchRivals(addr, device)
-	if s.conns.DHCP == nil && !s.config.DisableBroadcast {
-		if s.conns.DHCP, err = bind("DHCP", netip.AddrPortFrom(addr, uint16(s.config.DHCPPort)), device); err != nil {
-			return err
-		}
-	}
-	if s.conns.ProxyDHCP == nil {
-		if s.conns.ProxyDHCP, err = bind("ProxyDHCP", netip.AddrPortFrom(addr, uint16(s.config.PXEPort)), device); err != nil {
-			return err
-		}
-	}
-	for _, conn := range []net.PacketConn{s.conns.DHCP, s.conns.ProxyDHCP} {
-		if conn == nil {
-			continue
-		}
-		p, err := newProxy(s, conn, conn == s.conns.ProxyDHCP)
-		if err != nil {
-			return err
-		}
-		s.proxies = append(s.proxies, p)
-	}
-	return nil
-}
-
-// watchRivals is not needed to serve. Where there is no real DHCP port there is no
-// real network, in tests and in the lab.
-func (s *Server) watchRivals(addr netip.Addr, device string) {
-	given := s.config.Conns.DHCP != nil || s.config.Conns.ProxyDHCP != nil
-	if addr.IsLoopback() || given || s.config.DHCPPort != dhcpServerPort {
-		return
-	}
-	var err error
-	if s.rivals, err = newRivals(s, device); err != nil {
-		s.config.Log.Warn("other servers that answer machines are not seen", "reason", err.Error(), "hint", "it takes CAP_NET_RAW, on Linux")
-	}
-}
-
-// bind is listenUDP with an error that an operator can act on.
-func bind(what string, addr netip.AddrPort, device string) (net.PacketConn, error) {
-	conn, err := listenUDP(context.Background(), addr.String(), device)
-	if err == nil {
-		return conn, nil
-	}
-	if by := holder(int(addr.Port())); errors.Is(err, syscall.EADDRINUSE) && by != "" {
-		return nil, fmt.Errorf("listen for %s on %s: held by %s: %w", what, addr, by, err)
-	}
-	return nil, fmt.Errorf("listen for %s on %s: %w", what, addr, err)
 }
 
 // Addrs returns what Bind bound.

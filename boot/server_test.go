@@ -391,42 +391,6 @@ func TestOwnBuilds(t *testing.T) {
 	}
 }
 
-func TestBindNamesWhoHasThePort(t *testing.T) {
-	taken, err := net.ListenUDP("udp4", &net.UDPAddr{IP: loopback.AsSlice()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	port := taken.LocalAddr().(*net.UDPAddr).Port
-	for what, config := range map[string]boot.Config{"DHCP": {DHCPPort: port}, "ProxyDHCP": {PXEPort: port}, "TFTP": {TFTPPort: port}} {
-		config.Decider, config.Advertise, config.Interface, config.ListenAddr = &decider{}, loopback, "lo", loopback
-		server, err := boot.New(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = server.Bind()
-		if err == nil {
-			t.Fatalf("%s: bound port %d twice", what, port)
-		}
-		for _, want := range []string{"listen for " + what + " on 127.0.0.1:", "held by boot.test (pid ", "address already in use"} {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%v does not say %q", err, want)
-			}
-		}
-		for _, addr := range []netip.AddrPort{server.Addrs().DHCP, server.Addrs().ProxyDHCP} {
-			if !addr.IsValid() {
-				continue
-			}
-			again, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(addr))
-			if err != nil {
-				t.Errorf("%s: %v is still bound: %v", what, addr, err)
-				continue
-			}
-			again.Close()
-		}
-	}
-}
-
 func TestNewNamesEveryProblem(t *testing.T) {
 	_, err := boot.New(boot.Config{HTTPPort: -1, DHCPPort: 70000, Style: "plain", DiskMethod: "floppy", DHCPReplyDelay: -1})
 	if err == nil {

@@ -44,6 +44,13 @@ func TestMachineScripts(t *testing.T) {
 
 			env.Defer(func() { report(t, busy.Close()) })
 
+			busyUDP, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			if err != nil {
+				return err
+			}
+
+			env.Defer(func() { report(t, busyUDP.Close()) })
+
 			if err := startBMCs(t, env); err != nil {
 				return err
 			}
@@ -51,7 +58,8 @@ func TestMachineScripts(t *testing.T) {
 			env.Values[worldKey{}] = w
 			env.Vars = append(env.Vars, w.environment()...)
 			env.Vars = append(env.Vars, asBmctl+"=1", "HOME="+env.WorkDir, "OMNI="+w.omni.Endpoint(), "A="+machineA, "B="+machineB, "C="+machineC, "FACTORY="+factory.URL,
-				fmt.Sprintf("BUSY=%d", busy.Addr().(*net.TCPAddr).Port)) //nolint:forcetypeassert // a TCP listener
+				fmt.Sprintf("BUSY=%d", busy.Addr().(*net.TCPAddr).Port),            //nolint:forcetypeassert // a TCP listener
+				fmt.Sprintf("BUSYUDP=%d", busyUDP.LocalAddr().(*net.UDPAddr).Port)) //nolint:forcetypeassert // a UDP socket
 
 			return nil
 		},

@@ -160,6 +160,6 @@ func (a *app) serve(ctx context.Context, cfg serve.Config) error {
 	case errors.Is(err, serve.ErrCredentials):
 		return refusedKey(err)
 	default:
-		return failf(codeServeFailed, "", "%w", err)
+		return failf(codeServeFailed, "bmctl serve --check", "%w", err)
 	}
 }

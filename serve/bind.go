@@ -7,8 +7,29 @@ import (
 	"net"
 	"strconv"
 
+	"github.com/bmctl/bmctl/boot"
 	"github.com/bmctl/bmctl/serve/localapi"
 )
+
+// listen is net.Listen with an error that an operator can act on.
+func listen(ctx context.Context, what, address string) (net.Listener, error) {
+	var config net.ListenConfig
+
+	listener, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, boot.BindError(what, "tcp", address, err)
+	}
+
+	return listener, nil
+}
+
+func (c Config) apiAddress() string {
+	return net.JoinHostPort(c.APIListenAddress, strconv.Itoa(c.APIPort))
+}
+
+func (c Config) tlsAddress() string {
+	return net.JoinHostPort(c.APIListenAddress, strconv.Itoa(c.TLSAPIPort))
+}
 
 // bind opens every socket before anything is started; where one fails, those
 // before it are given up.
@@ -23,11 +44,8 @@ func (s *Server) bind(ctx context.Context) (err error) {
 		}
 	}()
 
-	addr := net.JoinHostPort(s.cfg.APIListenAddress, strconv.Itoa(s.cfg.APIPort))
-
-	var lc net.ListenConfig
-	if s.listener, err = lc.Listen(ctx, "tcp", addr); err != nil {
-		return fmt.Errorf("HTTP and gRPC on %s: %w", addr, err)
+	if s.listener, err = listen(ctx, "HTTP and gRPC", s.cfg.apiAddress()); err != nil {
+		return err
 	}
 
 	bound = append(bound, func() { _ = s.listener.Close() })

@@ -3,12 +3,16 @@ package serve
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/safe"
@@ -18,7 +22,8 @@ import (
 
 // CheckResult is what one of serve's checks found.
 type CheckResult struct {
-	// Name is the thing checked: omni, interface, dhcp-proxy, tftp, http, image factory.
+	// Name is the thing checked: omni, interface, dhcp-proxy (both of its ports), tftp,
+	// http, grpc over tls, metrics, image factory. What is not used is not checked.
 	Name string
 	// Detail says what was found; of a failed check, what is wrong.
 	Detail string
@@ -42,8 +47,7 @@ func Check(ctx context.Context, cfg Config) ([]CheckResult, error) {
 	}
 	defer s.omni.Close() //nolint:errcheck // nothing is lost with it
 
-	results := []CheckResult{s.checkOmni(ctx), s.checkInterface()}
-	results = append(results, s.checkBoot(), s.checkHTTP(ctx))
+	results := append([]CheckResult{s.checkOmni(ctx), s.checkInterface()}, s.checkPorts(ctx)...)
 
 	if !cfg.UseLocalBootAssets {
 		results = append(results, checkFactory(ctx, webClient(s.roots), cfg.ImageFactoryBaseURL))
@@ -124,38 +128,60 @@ func (s *Server) checkInterface() CheckResult {
 	return r
 }
 
-func (s *Server) checkBoot() CheckResult {
-	r := CheckResult{Name: "network boot"}
+// checkPorts tries every port once, those of a service in one result.
+func (s *Server) checkPorts(ctx context.Context) []CheckResult {
+	services := map[string]string{"DHCP": "dhcp-proxy", "ProxyDHCP": "dhcp-proxy", "TFTP": "tftp"}
 
-	if r.Err = s.boot.Bind(); r.Err != nil {
-		r.Hint = "same host as the DHCP server? add --disable-dhcp-proxy-broadcast"
+	var results []CheckResult
 
-		return r
+	for _, trial := range s.boot.TryBind() {
+		results = addTrial(results, services[trial.Name], bound(trial.Addr), trial.Err)
 	}
 
-	addrs := s.boot.Addrs()
-	r.Detail = strings.Join(strings.Fields(bound(addrs.DHCP)+" "+bound(addrs.ProxyDHCP)+" "+bound(addrs.TFTP)), ", ")
-	r.Err = s.boot.Close()
+	results = tryListen(ctx, results, "http", "HTTP and gRPC", s.cfg.apiAddress())
 
-	return r
+	if s.cfg.TLSEnabled {
+		results = tryListen(ctx, results, "grpc over tls", "gRPC over TLS", s.cfg.tlsAddress())
+	}
+
+	// A default one that is in use is no reason for Run to end.
+	if s.cfg.MetricsAddressGiven && s.cfg.MetricsAddress != "" {
+		results = tryListen(ctx, results, "metrics", "metrics", s.cfg.MetricsAddress)
+	}
+
+	return results
 }
 
-func (s *Server) checkHTTP(ctx context.Context) CheckResult {
-	addr := net.JoinHostPort(s.cfg.APIListenAddress, strconv.Itoa(s.cfg.APIPort))
-	r := CheckResult{Name: "http and grpc", Detail: addr}
-
-	var lc net.ListenConfig
-
-	listener, err := lc.Listen(ctx, "tcp", addr)
+func tryListen(ctx context.Context, results []CheckResult, name, what, address string) []CheckResult {
+	listener, err := listen(ctx, what, address)
 	if err != nil {
-		r.Err = err
-
-		return r
+		return addTrial(results, name, "", err)
 	}
 
-	r.Err = listener.Close()
+	return addTrial(results, name, listener.Addr().String(), listener.Close())
+}
 
-	return r
+// addTrial adds what became of one port to the service that it belongs to.
+func addTrial(results []CheckResult, name, addr string, err error) []CheckResult {
+	if len(results) == 0 || results[len(results)-1].Name != name {
+		results = append(results, CheckResult{Name: name})
+	}
+
+	r := &results[len(results)-1]
+	r.Detail = strings.Join(append(strings.Fields(strings.ReplaceAll(r.Detail, ",", "")), strings.Fields(addr)...), ", ")
+	r.Err = errors.Join(r.Err, err)
+
+	switch {
+	case err == nil || r.Hint != "":
+	case errors.Is(err, syscall.EADDRINUSE) && name == "dhcp-proxy":
+		r.Hint = "same host as the DHCP server? add --disable-dhcp-proxy-broadcast"
+	case errors.Is(err, syscall.EADDRINUSE):
+		r.Hint = "stop what has the port, or choose another address or port"
+	case errors.Is(err, os.ErrPermission):
+		r.Hint = "ports below 1024 and single interfaces need root, or CAP_NET_BIND_SERVICE and CAP_NET_RAW as the systemd unit gives them"
+	}
+
+	return results
 }
 
 func checkFactory(ctx context.Context, web *http.Client, base string) CheckResult {
@@ -176,6 +202,11 @@ func checkFactory(ctx context.Context, web *http.Client, base string) CheckResul
 	response, err := web.Do(request)
 	if err != nil {
 		r.Err, r.Hint = err, hintFor(err, "machines need it too; without a way out use --use-local-boot-assets")
+		if named := (*url.Error)(nil); errors.As(err, &named) {
+			err = named.Err // without the address once more
+		}
+
+		r.Err, r.Hint = err, "machines need it too; without a way out use --use-local-boot-assets"
 
 		return r
 	}

@@ -60,16 +60,11 @@ func (m *metrics) sawBoot(e boot.Event) {
 
 // bind binds the address; an empty one means that nothing is served.
 func (m *metrics) bind(ctx context.Context, address string) (err error) {
-	if address == "" {
-		return nil
+	if address != "" {
+		m.listener, err = listen(ctx, "metrics", address)
 	}
 
-	var lc net.ListenConfig
-	if m.listener, err = lc.Listen(ctx, "tcp", address); err != nil {
-		return fmt.Errorf("metrics on %s: %w", address, err)
-	}
-
-	return nil
+	return err
 }
 
 func (m *metrics) close() {

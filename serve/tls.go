@@ -265,23 +265,12 @@ func newTemplate(name string, ttl time.Duration) (*ecdsa.PrivateKey, *x509.Certi
 }
 
 // bindTLS binds the agents' port.
-func (s *Server) bindTLS(ctx context.Context) error {
-	if !s.cfg.TLSEnabled {
-		return nil
+func (s *Server) bindTLS(ctx context.Context) (err error) {
+	if s.cfg.TLSEnabled {
+		s.tlsListener, err = listen(ctx, "gRPC over TLS", s.cfg.tlsAddress())
 	}
 
-	addr := net.JoinHostPort(s.cfg.APIListenAddress, fmt.Sprint(s.cfg.TLSAPIPort))
-
-	var lc net.ListenConfig
-
-	listener, err := lc.Listen(ctx, "tcp", addr)
-	if err != nil {
-		return fmt.Errorf("gRPC over TLS on %s: %w", addr, err)
-	}
-
-	s.tlsListener = listener
-
-	return nil
+	return err
 }
 
 // serveTLS serves agents over TLS, and nothing else there, until ctx ends.
