@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -194,5 +195,33 @@ func unitNeeds(t *testing.T, packed []string) {
 
 	if needs != 2 {
 		t.Errorf("the unit names %d files, want its binary and its environment", needs)
+	}
+}
+
+// TestTheUnitIsSound has systemd itself read the unit, and say how much the service
+// may do; its scale ends at 10, "unsafe".
+func TestTheUnitIsSound(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+
+		t.Skip("systemd-analyze is not installed")
+	}
+
+	unit, err := os.ReadFile(filepath.Join("..", "docs", "deploy", "bmctl.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	path := filepath.Join(t.TempDir(), "bmctl.service")
+	report(t, os.WriteFile(path, []byte(strings.ReplaceAll(string(unit), "/usr/bin/bmctl", "/bin/true")), 0o600)) // what is not installed is no fault of the unit
+
+	if text, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", path).CombinedOutput(); err != nil || len(text) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, text)
+	}
+
+	if text, err := exec.CommandContext(t.Context(), "systemd-analyze", "security", "--offline=true", "--threshold=19", "--no-pager", path).CombinedOutput(); err != nil {
+		t.Errorf("systemd-analyze security: %v\n%s", err, text)
 	}
 }

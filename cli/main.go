@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -34,6 +35,23 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, env []string
 	err := root.ExecuteContext(ctx)
 
 	return a.finish(ctx, args, err)
+}
+
+// entryPoint is the name of the existing provider's binary. Where unit files, Helm
+// values or scripts start that by its path, a link of this name starts ours.
+const entryPoint = "provider"
+
+// Arguments are what Main is to be called with for the words of a command line, the
+// program's name among them: under the name provider it is serve.
+func Arguments(argv []string) []string {
+	switch {
+	case len(argv) == 0:
+		return nil
+	case filepath.Base(argv[0]) == entryPoint:
+		return append([]string{"serve"}, argv[1:]...)
+	default:
+		return argv[1:]
+	}
 }
 
 // errInterrupted is why a context ended that a signal ended.

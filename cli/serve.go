@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -25,7 +27,8 @@ func (a *app) serveCommand() *cobra.Command {
 
 Every flag is also read from BMCTL_<FLAG>, and from the section serve: of the
 configuration file, without its dashes. The flags of the existing provider have
-their names and defaults. The provider's key comes in OMNI_SERVICE_ACCOUNT_KEY.
+their names and defaults. The provider's key comes in OMNI_SERVICE_ACCOUNT_KEY, or
+as systemd's credential omni-service-account-key.
 
 --check looks whether it could run here. --dry-run prints what it would do to each
 machine now, and why; it is safe beside a provider that runs.`,
@@ -101,7 +104,12 @@ func (a *app) completeServe(flags *pflag.FlagSet, cfg *serve.Config) []string {
 		lines = append(lines, problem.String())
 	}
 
-	cfg.OmniServiceAccountKey = power.NewSecret(a.env("OMNI_SERVICE_ACCOUNT_KEY"))
+	key, err := a.providerKey()
+	if err != nil {
+		lines = append(lines, oneLine(err.Error()))
+	}
+
+	cfg.OmniServiceAccountKey = key
 	cfg.StateDirGiven = origins.Given("state-dir")
 	cfg.MetricsAddressGiven = origins.Given("metrics-address")
 	cfg.SocketPath, cfg.SocketGiven = a.global.socket, a.origins.Given("socket")
@@ -120,6 +128,27 @@ func (a *app) completeServe(flags *pflag.FlagSet, cfg *serve.Config) []string {
 	}
 
 	return lines
+}
+
+// keyCredential is the provider's key among systemd's credentials.
+const keyCredential = "omni-service-account-key"
+
+// providerKey is the environment's, else that of systemd (systemd.exec(5),
+// LoadCredential=). No key at all is for the validation to tell.
+func (a *app) providerKey() (power.Secret, error) {
+	dir := a.env("CREDENTIALS_DIRECTORY")
+	if key := a.env("OMNI_SERVICE_ACCOUNT_KEY"); key != "" || dir == "" {
+		return power.NewSecret(key), nil
+	}
+
+	key, err := os.ReadFile(filepath.Join(dir, keyCredential))
+	if errors.Is(err, os.ErrNotExist) {
+		return power.Secret{}, nil // the credentials are those of BMCs
+	} else if err != nil {
+		return power.Secret{}, fmt.Errorf("the provider's key: %w", err)
+	}
+
+	return power.NewSecret(strings.TrimSpace(string(key))), nil
 }
 
 // whence says where a value stands that is not on the command line.
