@@ -201,12 +201,13 @@ func checkFactory(ctx context.Context, web *http.Client, base string) CheckResul
 
 	response, err := web.Do(request)
 	if err != nil {
-		r.Err, r.Hint = err, hintFor(err, "machines need it too; without a way out use --use-local-boot-assets")
+		r.Hint = hintFor(err, "machines need it too; without a way out use --use-local-boot-assets")
+
 		if named := (*url.Error)(nil); errors.As(err, &named) {
 			err = named.Err // without the address once more
 		}
 
-		r.Err, r.Hint = err, "machines need it too; without a way out use --use-local-boot-assets"
+		r.Err = err
 
 		return r
 	}
