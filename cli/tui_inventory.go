@@ -249,6 +249,9 @@ func (s *tuiSource) inventorySnapshot(notice string) tui.Snapshot {
 
 		if r.err != nil {
 			row.Power, row.BMC.Latency, row.BMC.Error = "unknown", 0, r.err.Error()
+			if !r.at.IsZero() {
+				row.LastPower = r.state.String()
+			}
 		}
 
 		snapshot.Rows = append(snapshot.Rows, row)

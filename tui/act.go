@@ -38,19 +38,17 @@ func actKey(m Model, msg tea.KeyMsg) (Model, tea.Cmd, bool) {
 	return m, nil, true
 }
 
-// openMenu offers the verbs, unless none of them can be had.
+// openMenu offers the verbs. Where none of them can be had it says why, and is
+// there nevertheless: the next key belongs to it.
 func (m *Model) openMenu(title string, verbs []Verb) {
 	targets := m.targets()
-
-	for _, verb := range verbs {
-		if m.blocked(verb, targets) == "" {
-			m.modal = menu{title, verbs}
-
-			return
-		}
+	if len(targets) > 0 {
+		m.modal = menu{title, verbs}
 	}
 
-	m.say(warn, title+": "+m.blocked(verbs[0], targets))
+	if !slices.ContainsFunc(verbs, func(verb Verb) bool { return m.blocked(verb, targets) == "" }) {
+		m.say(warn, title+": "+m.blocked(verbs[0], targets))
+	}
 }
 
 // confirm asks before the verb is carried out, or says why it cannot be.

@@ -32,17 +32,17 @@ func attempts(events []Event) []attempt {
 			continue
 		}
 
-		if leaves(e) {
+		switch {
+		case leaves(e):
 			all = left(all, e)
-
-			continue
-		}
-
-		if len(all) == 0 || all[len(all)-1].over(e) {
+		case len(all) == 0 && e.Type == "power" && !begins(e): // of a boot that is forgotten
+		case len(all) == 0 || all[len(all)-1].over(e):
 			all = append(all, attempt{number: len(all) + 1})
-		}
 
-		all[len(all)-1].add(e)
+			fallthrough
+		default:
+			all[len(all)-1].add(e)
+		}
 	}
 
 	return all
@@ -140,6 +140,10 @@ func (m *Model) bootLines(r *row) []string {
 func (m *Model) noBoot() string {
 	if m.health.Source == "inventory" {
 		return "nothing: boots are seen by bmctl serve, which does not run"
+	}
+
+	if m.events.dropped > 0 {
+		return "no boot among the newest events; " + itoa(m.events.dropped) + " older ones are dropped"
 	}
 
 	return "no boot seen yet"

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/charmbracelet/bubbles/key"
@@ -164,18 +165,15 @@ func (c confirmation) box(m *Model, w, h int) box {
 
 	lines = append(lines, "")
 
-	warning := d.warning
-	if d.gentle != "" {
-		warning += " Soft shutdown: s"
-	}
-
 	r := plain
 	if d.cuts || d.typed {
 		r = warn
 	}
 
-	for _, line := range wrap(strings.TrimSpace(warning), w) {
-		lines = append(lines, m.theme.in(r, line))
+	for _, note := range c.notes(m) {
+		for _, line := range wrap(note, w) {
+			lines = append(lines, m.theme.in(r, line))
+		}
 	}
 
 	if command := clean(m.src.Equivalent(c.verb, c.ids...)); command != "" {
@@ -187,6 +185,29 @@ func (c confirmation) box(m *Model, w, h int) box {
 	left, right := c.buttons(m)
 
 	return box{d.title + " " + count(c.targets), append(lines, ""), left, right}
+}
+
+// notes are what the person must know before the act.
+func (c confirmation) notes(m *Model) (notes []string) {
+	d := c.verb.deed()
+
+	switch {
+	case d.gentle != "":
+		notes = append(notes, d.warning+" Soft shutdown: s")
+	case d.warning != "":
+		notes = append(notes, d.warning)
+	}
+
+	if d.inrush && len(c.targets) > 1 {
+		notes = append(notes, "They take their turns: power supplies draw most when they start.")
+	}
+
+	idle := func(r *row) bool { return r.Status == "ready" }
+	if c.verb == PowerOn && slices.ContainsFunc(c.targets, idle) {
+		notes = append(notes, "serve switches a ready machine off again: no cluster wants it.")
+	}
+
+	return notes
 }
 
 // atMost leaves out what does not fit; the log has all of it.

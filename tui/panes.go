@@ -122,16 +122,16 @@ func (m *Model) detailLines(r *row) []string {
 }
 
 func (m *Model) facts(r *row) [][2]string {
-	yes := func(b bool) string { return [...]string{"no", "yes"}[one(b)] }
-	ago := func(text string, at time.Time) string {
-		if at.IsZero() {
-			return strings.TrimSuffix(text, ", read")
+	told := func(text string) string { // serve tells it, together with a status
+		if r.Status == "" {
+			return ""
 		}
 
-		return strings.TrimSpace(text + " " + since(at, m.now) + " ago")
+		return text
 	}
+	yes := func(b bool) string { return told([...]string{"no", "yes"}[one(b)]) }
 
-	agent := "not connected"
+	agent := told("not connected")
 	if !r.AgentSince.IsZero() {
 		agent = "connected for " + since(r.AgentSince, m.now)
 	}
@@ -143,17 +143,40 @@ func (m *Model) facts(r *row) [][2]string {
 
 	status := r.Status
 	if r.Reason != "" {
-		status += ": " + r.Reason
+		status = strings.TrimPrefix(status+": "+r.Reason, ": ")
 	}
 
 	return [][2]string{
-		{"status", status}, {"held", cmp.Or(r.Held, "no")}, {"power", ago(cmp.Or(r.Power, "unknown")+", read", r.PowerAt)}, {"stage", cmp.Or(r.Stage, "none")},
-		{"cluster", cmp.Or(r.Cluster, "none")}, {"talos", cmp.Or(r.Talos, "none wanted")}, {"next boot", r.BootDecision}, {"because", r.BootReason},
-		{"bmc", bmc}, {"bmc error", cmp.Or(r.BMC.Error, "none")},
-		{"id", r.ID}, {"serial", r.Serial}, {"mac", r.MAC}, {"address", r.Address}, {"first seen", ago("", r.FirstSeen)}, {"agent", agent},
+		{"status", status}, {"held", cmp.Or(r.Held, told("no"))}, {"power", m.powerFact(r)}, {"stage", cmp.Or(r.Stage, told("none"))},
+		{"cluster", cmp.Or(r.Cluster, told("none"))}, {"talos", cmp.Or(r.Talos, told("none wanted"))},
+		{"next boot", r.BootDecision}, {"because", r.BootReason}, {"bmc", bmc}, {"bmc error", cmp.Or(r.BMC.Error, "none")},
+		{"id", r.ID}, {"serial", r.Serial}, {"mac", r.MAC}, {"address", r.Address}, {"first seen", m.ago("", r.FirstSeen)}, {"agent", agent},
 		{"accepted", yes(r.Accepted)}, {"ready", yes(r.ReadyToUse)}, {"installed", yes(r.Installed)}, {"cordoned", yes(r.Cordoned)},
-		{"last event", ago(r.LastEvent, r.LastEventAt)}, {"labels", cmp.Or(labelText(r.Labels), "none")},
+		{"last event", m.ago(r.LastEvent, r.LastEventAt)}, {"labels", cmp.Or(labelText(r.Labels), "none")},
 	}
+}
+
+// powerFact is the power, and of a BMC that fell silent what it said last.
+func (m *Model) powerFact(r *row) string {
+	power := cmp.Or(r.Power, "unknown")
+
+	switch {
+	case r.PowerAt.IsZero():
+		return power
+	case r.LastPower != "" && r.LastPower != r.Power:
+		return m.ago(power+"; was "+r.LastPower, r.PowerAt)
+	default:
+		return m.ago(power+", read", r.PowerAt)
+	}
+}
+
+// ago is the text with the age of the moment behind it, if that is known.
+func (m *Model) ago(text string, at time.Time) string {
+	if at.IsZero() {
+		return text
+	}
+
+	return strings.TrimSpace(text + " " + since(at, m.now) + " ago")
 }
 
 func labelText(labels map[string]string) string {

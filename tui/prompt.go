@@ -11,17 +11,19 @@ import (
 // prompt is a line that is typed: a filter or a command.
 type prompt struct {
 	label string
-	input editor
-	err   string
-	enter func(m Model, p prompt) (Model, tea.Cmd)
+	// example stands there while nothing is typed.
+	example string
+	input   editor
+	err     string
+	enter   func(m Model, p prompt) (Model, tea.Cmd)
 }
 
 func newFilterLine(expr string) prompt {
-	return prompt{label: "filter: ", input: newEditor(expr), enter: enterFilter}
+	return prompt{label: "filter: ", example: "words, or status!=running power=off rack=r1 age>1h", input: newEditor(expr), enter: enterFilter}
 }
 
 func newCommandLine() prompt {
-	return prompt{label: ": bmctl ", input: newEditor(""), enter: enterCommand}
+	return prompt{label: ": bmctl ", example: "machines get r1n02", input: newEditor(""), enter: enterCommand}
 }
 
 func (p prompt) key(m Model, msg tea.KeyMsg) (Model, tea.Cmd) {
@@ -85,56 +87,10 @@ func (p prompt) foot(m *Model) string {
 	value, at := p.input.text, p.input.at
 	text := tail(clean(string(value[:at])), room) + m.theme.in(accent, m.theme.prompt) + clean(string(value[at:]))
 
-	return between(left+text, m.theme.in(bad, p.err)+" ", m.w)
-}
-
-// help shows every key.
-type help struct{}
-
-func (help) key(m Model, _ tea.KeyMsg) (Model, tea.Cmd) {
-	m.modal = nil
-
-	return m, nil
-}
-
-func (help) foot(*Model) string { return "" }
-
-// box puts the sections into two columns.
-func (help) box(m *Model, w, h int) box {
-	var columns [2][]string
-
-	for i, s := range m.keys.sections() {
-		lines := []string{m.theme.in(strong, s.title)}
-		for _, k := range s.keys {
-			lines = append(lines, "  "+m.theme.in(accent, pad(k.Help().Key, 11))+" "+k.Help().Desc)
-		}
-
-		if len(columns[i%2]) > 0 {
-			lines = append([]string{""}, lines...)
-		}
-
-		columns[i%2] = append(columns[i%2], lines...)
+	right := m.theme.in(bad, p.err)
+	if len(value) == 0 {
+		right = m.theme.in(faint, cut(p.example, m.w-width(left)-width(text)-2, m.theme.ellipsis))
 	}
 
-	left := 0
-	for _, line := range columns[0] {
-		left = max(left, width(line)+2)
-	}
-
-	var lines []string
-
-	for i := range max(len(columns[0]), len(columns[1])) {
-		line := pad(nth(columns[0], i), left) + nth(columns[1], i)
-		lines = append(lines, cut(line, w, m.theme.ellipsis))
-	}
-
-	return box{title: "Keys", lines: lines[:max(0, min(len(lines), h-3))], right: m.keyHint("any key", "back", false)}
-}
-
-func nth(lines []string, i int) string {
-	if i < len(lines) {
-		return lines[i]
-	}
-
-	return ""
+	return between(left+text, right+" ", m.w)
 }

@@ -20,7 +20,7 @@ func newRow(r Row) row {
 	raw := r.ID
 
 	for _, text := range []*string{
-		&r.ID, &r.Name, &r.Power, &r.Stage, &r.Status, &r.Reason, &r.Cluster, &r.Talos, &r.BMC.Protocol, &r.BMC.Address, &r.BMC.Error,
+		&r.ID, &r.Name, &r.Power, &r.LastPower, &r.Stage, &r.Status, &r.Reason, &r.Cluster, &r.Talos, &r.BMC.Protocol, &r.BMC.Address, &r.BMC.Error,
 		&r.LastEvent, &r.Held, &r.MAC, &r.Address, &r.Serial, &r.BootDecision, &r.BootReason,
 	} {
 		*text = clean(*text)

@@ -72,9 +72,9 @@ type Health struct {
 type Row struct {
 	ID, Name string
 	// Power is on, off or anything else for unknown; PowerAt is when it was last
-	// read.
-	Power   string
-	PowerAt time.Time
+	// read, and LastPower what that gave.
+	Power, LastPower string
+	PowerAt          time.Time
 	// Stage is how far its boot has come: discover, request, loader, script,
 	// kernel, initrd, agent; empty: it does not boot.
 	Stage string

@@ -205,6 +205,8 @@ func TestReadOnlyDoesNothing(t *testing.T) {
 		if text := m.View(); !strings.Contains(text, "read-only") {
 			t.Errorf("after %v the view does not say that it is read-only:\n%s", keys, text)
 		}
+
+		m = press(m, "esc")
 	}
 
 	if len(s.acts())+len(s.lines) > 0 {

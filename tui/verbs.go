@@ -17,6 +17,8 @@ type deed struct {
 	cuts bool
 	// gentle is the verb that asks the operating system instead.
 	gentle Verb
+	// inrush: machines take their turns, for the current that they draw.
+	inrush bool
 	// one: only one machine at a time; typed: its id is to be typed.
 	one, typed bool
 	// omni: it is done in Omni.
@@ -32,13 +34,13 @@ func (v Verb) deed() deed {
 
 	switch v {
 	case PowerOn:
-		return deed{key: "o", word: "on", title: "Power on"}
+		return deed{key: "o", word: "on", title: "Power on", inrush: true}
 	case PowerOff:
 		return deed{key: "f", word: "off", title: "Power off", warning: cut, cuts: true, gentle: PowerSoft}
 	case PowerSoft:
 		return deed{key: "s", word: "soft", title: "Shut down", warning: "The OS is asked to shut down; it may refuse or take its time.", cuts: true}
 	case PowerCycle:
-		return deed{key: "c", word: "cycle", title: "Power cycle", warning: cut, cuts: true, gentle: PowerSoft}
+		return deed{key: "c", word: "cycle", title: "Power cycle", warning: cut, cuts: true, gentle: PowerSoft, inrush: true}
 	case PowerReset:
 		return deed{key: "r", word: "reset", title: "Reset", warning: "It starts anew at once; the OS is not asked.", cuts: true, gentle: PowerSoft}
 	case BootPXE:

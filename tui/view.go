@@ -188,13 +188,8 @@ func (m *Model) bannerText() string {
 	switch {
 	case m.failure != nil:
 		return clean(oneLine(m.failure.Error()))
-	case m.streamErr != nil:
-		text := "events broke off: " + clean(oneLine(m.streamErr.Error()))
-		if left := m.retryAt.Sub(m.now); left > 0 {
-			text += " (retry in " + age(left) + ")"
-		}
-
-		return text
+	case m.streamErr != nil && m.now.Before(m.retryAt): // then it is tried, and may stand
+		return "events broke off: " + clean(oneLine(m.streamErr.Error())) + " (retry in " + age(m.retryAt.Sub(m.now)) + ")"
 	default:
 		return m.health.Notice
 	}
@@ -298,20 +293,25 @@ func (m *Model) footItems() []string {
 	return append(items, m.hint(m.keys.Select))
 }
 
+// boxWidth is how wide the text of a modal may be.
+func (m *Model) boxWidth() int {
+	const most = 96
+
+	return min(m.w-4, most)
+}
+
 // overlay draws the modal's box in the middle of the screen.
 func (m *Model) overlay(screen []string) {
 	if m.modal == nil {
 		return
 	}
 
-	const widest = 96
-
-	content := m.modal.box(m, min(m.w-4, widest), m.h)
+	content := m.modal.box(m, m.boxWidth(), m.h)
 	if content.title == "" {
 		return
 	}
 
-	framed := m.framed(content, min(m.w-4, widest))
+	framed := m.framed(content, m.boxWidth())
 	w := width(framed[0])
 	x, y := (m.w-w)/2, max(0, (m.h-len(framed))/2)
 

@@ -137,6 +137,17 @@ func (l *live) powerOf(m Machine) policy.Power {
 	}
 }
 
+// lastPower is what was read before the BMC fell silent.
+func (l *live) lastPower() string {
+	if !l.lost || l.powerAt.IsZero() {
+		return ""
+	}
+
+	return powerWord(l.power)
+}
+
+func powerWord(p policy.Power) string { return [...]string{"unknown", "off", "on"}[p] }
+
 func toPolicy(s power.State) policy.Power {
 	switch s {
 	case power.StateOn:

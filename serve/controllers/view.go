@@ -75,8 +75,9 @@ func (c *Controller) View(id string) (localapi.Machine, error) {
 
 	v := localapi.Machine{
 		ID:            id,
-		Power:         [...]string{"unknown", "off", "on"}[facts.Power],
+		Power:         powerWord(facts.Power),
 		PowerAt:       l.powerAt,
+		LastPower:     l.lastPower(),
 		Status:        status,
 		Reason:        reason,
 		Cluster:       cluster,

@@ -18,23 +18,24 @@ type MachineList struct {
 type Machine struct {
 	ID            string            `json:"id"`
 	Name          string            `json:"name"`
-	Power         string            `json:"power"`             // on, off, unknown
-	PowerAt       time.Time         `json:"powerAt,omitzero"`  // of the last reading
-	Stage         string            `json:"stage"`             // discover, request, loader, script, kernel, initrd, agent or empty
-	Status        string            `json:"status"`            // one of the Status constants
-	Reason        string            `json:"reason"`            // why the status is what it is
-	Cluster       string            `json:"cluster"`           // empty: not in a cluster
-	TalosVersion  string            `json:"talosVersion"`      // of the cluster
-	ReadyToUse    bool              `json:"readyToUse"`        // as reported to Omni
-	Installed     bool              `json:"installed"`         // Talos is on its disk
-	BMC           BMC               `json:"bmc"`               //
-	LastEvent     LastEvent         `json:"lastEvent"`         //
-	Labels        map[string]string `json:"labels"`            // never nil
-	Accepted      bool              `json:"accepted"`          //
-	Cordoned      bool              `json:"cordoned"`          //
-	Held          string            `json:"held,omitempty"`    // why it is held; empty: it is not
-	MAC           string            `json:"mac,omitempty"`     // that asked last
-	Address       string            `json:"address,omitempty"` // that asked last
+	Power         string            `json:"power"`               // on, off, unknown
+	PowerAt       time.Time         `json:"powerAt,omitzero"`    // of the last reading
+	LastPower     string            `json:"lastPower,omitempty"` // that it gave, where the power is unknown now
+	Stage         string            `json:"stage"`               // discover, request, loader, script, kernel, initrd, agent or empty
+	Status        string            `json:"status"`              // one of the Status constants
+	Reason        string            `json:"reason"`              // why the status is what it is
+	Cluster       string            `json:"cluster"`             // empty: not in a cluster
+	TalosVersion  string            `json:"talosVersion"`        // of the cluster
+	ReadyToUse    bool              `json:"readyToUse"`          // as reported to Omni
+	Installed     bool              `json:"installed"`           // Talos is on its disk
+	BMC           BMC               `json:"bmc"`                 //
+	LastEvent     LastEvent         `json:"lastEvent"`           //
+	Labels        map[string]string `json:"labels"`              // never nil
+	Accepted      bool              `json:"accepted"`            //
+	Cordoned      bool              `json:"cordoned"`            //
+	Held          string            `json:"held,omitempty"`      // why it is held; empty: it is not
+	MAC           string            `json:"mac,omitempty"`       // that asked last
+	Address       string            `json:"address,omitempty"`   // that asked last
 	Serial        string            `json:"serial,omitempty"`
 	FirstSeen     time.Time         `json:"firstSeen,omitzero"`
 	AgentSince    time.Time         `json:"agentSince,omitzero"` // zero: no agent connected
