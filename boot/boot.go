@@ -120,7 +120,12 @@ type Event struct {
 	Type EventType
 	Time time.Time
 	MAC  string
+	// UUID is what the machine says; in DHCP it does so in option 97, where some
+	// firmware has the bytes in another order.
 	UUID string
+	// Firmware is who asks over DHCP: BIOS, UEFI, UEFI HTTP Boot, U-Boot, Raspberry
+	// Pi or iPXE.
+	Firmware string
 	// Addr is the address that asked.
 	Addr netip.Addr
 	// Interface is the network interface of a DHCP packet, if known.

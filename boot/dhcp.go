@@ -1,6 +1,8 @@
 package boot
 
 import (
+	"encoding/binary"
+	"fmt"
 	"net"
 	"net/netip"
 
@@ -143,6 +145,22 @@ func bootItem(option []byte) []byte {
 		option = option[2+size:]
 	}
 	return nil
+}
+
+// uuidOf is the UUID of option 97, "" where there is none or it says nothing. Its
+// first three parts are little-endian there, as in SMBIOS (SMBIOS 3.8, section 7.2.1).
+func uuidOf(request *dhcpv4.DHCPv4) string {
+	id := request.Options.Get(dhcpv4.OptionClientMachineIdentifier)
+	if len(id) != uuidOptionLen || id[0] != 0 {
+		return ""
+	}
+	id = id[1:]
+	little := binary.LittleEndian
+	uuid := fmt.Sprintf("%08x-%04x-%04x-%x-%x", little.Uint32(id), little.Uint16(id[4:]), little.Uint16(id[6:]), id[8:10], id[10:])
+	if Placeholder(uuid) {
+		return ""
+	}
+	return uuid
 }
 
 // addressOf is the address that a client has, or asks its DHCP server for in the

@@ -97,7 +97,7 @@ func (p *proxy) handle(data []byte, control *ipv4.ControlMessage, source netip.A
 	event.MAC = request.ClientHWAddr.String()
 	c, err := classify(request)
 	if err == nil {
-		event.Arch = c.arch
+		event.Arch, event.Firmware, event.UUID = c.arch, c.firmware.String(), uuidOf(request)
 		p.server.stations.moved([6]byte(c.mac), addressOf(request), c.arch)
 		err = expected(request, p.second)
 	}

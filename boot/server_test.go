@@ -184,7 +184,8 @@ func discover(t *testing.T, mac string, options ...dhcpv4.Option) *dhcpv4.DHCPv4
 func TestOfferGoesBackToItsSource(t *testing.T) {
 	f := start(t, boot.Config{Advertise: netip.MustParseAddr("10.9.8.7")})
 	packet := discover(t, "02:00:00:00:00:01", dhcpv4.OptClassIdentifier("PXEClient:Arch:00007:UNDI:003016"),
-		dhcpv4.OptGeneric(dhcpv4.OptionClientSystemArchitectureType, []byte{0, 7}))
+		dhcpv4.OptGeneric(dhcpv4.OptionClientSystemArchitectureType, []byte{0, 7}),
+		dhcpv4.OptGeneric(dhcpv4.OptionClientMachineIdentifier, []byte("\x00DELLB\x00\x106\x80T\xb4\xc0OVD3")))
 	answer, source := exchange(t, "127.77.1.2", f.Addrs().DHCP, packet.ToBytes())
 	if source != f.Addrs().DHCP {
 		t.Errorf("answered from %v, not from %v", source, f.Addrs().DHCP)
@@ -193,6 +194,9 @@ func TestOfferGoesBackToItsSource(t *testing.T) {
 		t.Errorf("option 54 is %s, not the advertised address", got)
 	}
 	e := f.event(t, boot.EventDiscover)
+	if e.UUID != "4c4c4544-0042-3610-8054-b4c04f564433" || e.Firmware != "UEFI" {
+		t.Errorf("event %+v", e)
+	}
 	if e.MAC != "02:00:00:00:00:01" || e.Arch != "amd64" || e.File != "ipxe.efi" || e.Interface != "lo" || e.Addr.String() != "127.77.1.2" {
 		t.Errorf("event %+v", e)
 	}

@@ -45,6 +45,7 @@ func machineFacts(m localapi.Machine, now time.Time) [][2]string {
 		{"held", cmp.Or(m.Held, "no")},
 		{"power", since(m.Power, m.PowerAt, now)},
 		{"stage", cmp.Or(m.Stage, "none")},
+		{"boot attempt", bootAttempt(m.BootAttempt)},
 		{"cluster", cmp.Or(m.Cluster, "none")},
 		{"talos", cmp.Or(m.TalosVersion, "none wanted")},
 		{"accepted", yesNo(m.Accepted)},
@@ -105,4 +106,13 @@ func labelText(set map[string]string) string {
 	}
 
 	return strings.Join(pairs, ",")
+}
+
+// bootAttempt is how often the machine booted from the network since serve started.
+func bootAttempt(number int) string {
+	if number == 0 {
+		return "none"
+	}
+
+	return fmt.Sprintf("#%d", number)
 }

@@ -146,7 +146,7 @@ func bootEvent(e boot.Event) localapi.Event {
 
 	shown := localapi.Event{
 		At: e.Time, MachineID: e.UUID, MAC: e.MAC, Type: string(e.Type), Text: text, Reason: e.Reason,
-		Interface: e.Interface, Arch: e.Arch, File: e.File, Bytes: e.Bytes, DurationSeconds: e.Duration.Seconds(),
+		Interface: e.Interface, Firmware: e.Firmware, Arch: e.Arch, File: e.File, Bytes: e.Bytes, DurationSeconds: e.Duration.Seconds(),
 	}
 
 	if e.Addr.IsValid() && !e.Addr.IsUnspecified() {

@@ -47,9 +47,14 @@ func (s *Server) newBoot() (*boot.Server, error) {
 }
 
 func (s *Server) sawBoot(e boot.Event) {
-	e.UUID = s.ctrl.SawBoot(e)
+	var number int
+
+	e.UUID, number = s.ctrl.SawBoot(e)
 	s.metrics.sawBoot(e)
-	s.events.add(bootEvent(e))
+
+	shown := bootEvent(e)
+	shown.Attempt = number
+	s.events.add(shown)
 }
 
 // newHTTP is the one server for machines: boot scripts, loaders, assets, the

@@ -132,25 +132,49 @@ func (c *Controller) checkBoard(id string, b bootState, serial string) {
 }
 
 // SawBoot notes a step of a machine's boot and returns the machine's id, if that
-// is known: until it asks for its script a machine is told by its MAC.
-func (c *Controller) SawBoot(e boot.Event) (id string) {
+// is known, and the number of the boot, 0 where it is none of a machine's: until it
+// asks for its script a machine is told by its MAC, or by the UUID of its DHCP packet
+// if that is a known one.
+func (c *Controller) SawBoot(e boot.Event) (id string, number int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	id = e.UUID
-	if id == "" {
-		id = c.byMAC[e.MAC]
+	id = c.whoBoots(e)
+
+	if e.Type == boot.EventIgnored || e.Type == boot.EventAsset || e.Type == boot.EventRival {
+		return id, 0
+	}
+
+	if b, stranger := c.recent[id]; stranger {
+		number = b.attempt.step(e)
+		c.recent[id] = b
+
+		return id, number
 	}
 
 	l := c.lives[id]
-	if l == nil || e.Type == boot.EventIgnored || e.Type == boot.EventAsset || e.Type == boot.EventRival {
-		return id
+	if l == nil {
+		return id, 0
 	}
 
 	l.boot.stage, l.boot.stageAt = string(e.Type), e.Time
 	l.lastText, l.lastAt = strings.TrimSpace(string(e.Type)+" "+e.File), e.Time
 
-	return id
+	return id, l.boot.attempt.step(e)
+}
+
+// whoBoots is the id of the machine of a step. The caller holds the lock.
+func (c *Controller) whoBoots(e boot.Event) string {
+	if e.Firmware == "" && e.UUID != "" {
+		return e.UUID
+	}
+
+	_, stranger := c.recent[e.UUID]
+	if stranger || c.lives[e.UUID] != nil {
+		return e.UUID
+	}
+
+	return c.byMAC[e.MAC]
 }
 
 // AskedFrom tells whether the machine ever asked for its boot script from the

@@ -59,6 +59,7 @@ type bootState struct {
 	addr      string
 	serial    string // as first seen
 	firstSeen time.Time
+	attempt   attempt
 }
 
 // backoff is when an act that failed may be tried again, and why it failed.

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -183,7 +184,7 @@ func (c *Controller) forget(ctx context.Context, m Machine) error {
 	}
 
 	if l := c.lives[m.ID]; l != nil && l.cancel == nil {
-		delete(c.byMAC, l.boot.mac)
+		maps.DeleteFunc(c.byMAC, func(_, id string) bool { return id == m.ID })
 		delete(c.lives, m.ID)
 	}
 	c.mu.Unlock()

@@ -98,6 +98,7 @@ func (c *Controller) View(id string) (localapi.Machine, error) {
 		AgentSince:    l.agentSince,
 		BootDecision:  [...]string{"wait", "agent", "talos", "disk"}[plan.Boot],
 		BootReason:    plan.BootReason,
+		BootAttempt:   l.boot.attempt.number,
 		Stage:         stageOf(facts, status, l),
 	}
 

@@ -42,6 +42,7 @@ type Machine struct {
 	BootDecision  string            `json:"bootDecision"`        // what its next boot would be answered: agent, talos, disk, wait
 	BootReason    string            `json:"bootReason"`
 	AcceptPending bool              `json:"acceptPending"`
+	BootAttempt   int               `json:"bootAttempt,omitempty"` // see Event.Attempt; 0: it did not boot from the network
 }
 
 // BMC is what is known of a machine's controller. It never holds credentials.
@@ -88,6 +89,7 @@ type Event struct {
 
 	Address   string `json:"address,omitempty"`   // that asked
 	Interface string `json:"interface,omitempty"` // of serve's host, that heard it
+	Firmware  string `json:"firmware,omitempty"`  // over DHCP: BIOS, UEFI, UEFI HTTP Boot, U-Boot, Raspberry Pi or iPXE
 	Arch      string `json:"arch,omitempty"`      // amd64 or arm64
 	File      string `json:"file,omitempty"`      // offered or sent
 	Bytes     int64  `json:"bytes,omitempty"`     // sent; at the end of a transfer
@@ -95,6 +97,9 @@ type Event struct {
 	DurationSeconds float64 `json:"durationSeconds,omitempty"`
 	// Decision is what a script was answered: agent, talos, disk or wait.
 	Decision string `json:"decision,omitempty"`
+	// Attempt numbers the machine's boots since serve started, from 1: the steps of
+	// all its NICs in one boot have one number.
+	Attempt int `json:"attempt,omitempty"`
 }
 
 // Health is serve's own state: who it is, what it listens on, and whether it
