@@ -310,7 +310,7 @@ func TestURLsFitTheFileField(t *testing.T) {
 			t.Errorf("%s is %d bytes long", url, len(url))
 		}
 	}
-	if _, err := newLoaders("", s.scriptURL(longest)); err != nil {
+	if _, err := newLoaders("", s.scriptURL(longest), nil); err != nil {
 		t.Errorf("the longest URL does not fit into the loader: %v", err)
 	}
 }

@@ -9,7 +9,7 @@ import (
 // LoaderDigests returns the embedded iPXE builds as a Server with its proxy on
 // sends them: from the SHA-256 of the file, in hexadecimal, to its names, sorted.
 func LoaderDigests() (map[string][]string, error) {
-	files, err := newLoaders("", "")
+	files, err := newLoaders("", "", nil)
 	if err != nil {
 		return nil, err
 	}

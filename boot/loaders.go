@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"crypto/x509"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -23,12 +24,6 @@ inc n
 dhcp && %s || iseq ${n} 9 || goto d
 exit 1`
 
-// An operator's own build takes the same script between two lines of its own.
-const (
-	placeholderStart = "# *PLACEHOLDER START*"
-	placeholderEnd   = "# *PLACEHOLDER END*"
-)
-
 // maxLoaders bounds what is read of an operator's directory.
 const maxLoaders = 256 << 20
 
@@ -42,22 +37,23 @@ type loaders map[string][]byte
 // If chain is not empty, builds that can be patched fetch that URL by themselves
 // after DHCP: with the proxy off, the site's own offer names the loader again,
 // and they would load it for ever. The embedded BIOS build is compressed and
-// cannot be changed.
-func newLoaders(dir, chain string) (loaders, error) {
+// cannot be changed: it neither fetches that URL nor trusts root, which in all other
+// builds takes the place of iPXE's own authority, unless it is nil.
+func newLoaders(dir, chain string, root *x509.Certificate) (loaders, error) {
 	run := "autoboot" // what the offer names
 	if chain != "" {
 		run = "chain " + chain
 	}
-	script := []byte(fmt.Sprintf(embeddedScript, run))
-	own, err := readLoaders(dir, script)
+	p := patch{script: []byte(fmt.Sprintf(embeddedScript, run)), root: root}
+	own, err := readLoaders(dir, p)
 	if err != nil {
 		return nil, fmt.Errorf("read iPXE builds: %w", err)
 	}
-	x86, err := binary.Patch(binary.IpxeEFI, script)
+	x86, err := p.embedded(binary.IpxeEFI)
 	if err != nil {
 		return nil, fmt.Errorf("patch ipxe.efi: %w", err)
 	}
-	arm, err := binary.Patch(binary.SNP, script)
+	arm, err := p.embedded(binary.SNP)
 	if err != nil {
 		return nil, fmt.Errorf("patch ipxe-arm64.efi: %w", err)
 	}
@@ -99,15 +95,15 @@ func (s *Server) sayWhatDHCPNeeds() {
 		"kea", fmt.Sprintf(`{"name": "bmctl", "test": "substring(option[77].hex,0,10) == 'Tinkerbell'", "next-server": "%s", "boot-file-name": "%s"}`, server, script))
 }
 
-// readLoaders reads an operator's directory, "" being none, with the script in
-// every build that has a place for it.
-func readLoaders(dir string, script []byte) (loaders, error) {
+// readLoaders reads an operator's directory, "" being none, with the patch in every
+// build that has a place for it. What comes in parts is put together.
+func readLoaders(dir string, p patch) (loaders, error) {
 	own := loaders{}
 	if dir == "" {
 		return own, nil
 	}
 	root, total := os.DirFS(dir), 0
-	return own, fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
@@ -118,33 +114,16 @@ func readLoaders(dir string, script []byte) (loaders, error) {
 		if total += len(content); total > maxLoaders {
 			return fmt.Errorf("%s holds more than %d bytes", dir, maxLoaders)
 		}
-		own[name], err = patchOwn(content, script)
+		own[name], err = p.own(name, content)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		return nil
 	})
-}
-
-// patchOwn puts the script between the two lines, if they are there.
-func patchOwn(content, script []byte) ([]byte, error) {
-	start := bytes.Index(content, []byte(placeholderStart))
-	if start < 0 {
-		return content, nil
+	if err != nil {
+		return nil, err
 	}
-	start += len(placeholderStart)
-	room := bytes.Index(content[start:], []byte(placeholderEnd))
-	if room < 0 {
-		return nil, fmt.Errorf("%q is not followed by %q", placeholderStart, placeholderEnd)
-	}
-	text := append(append([]byte{'\n'}, script...), '\n')
-	if len(text) > room {
-		return nil, fmt.Errorf("the place for a script has %d bytes, %d are needed", room, len(text))
-	}
-	patched := bytes.Clone(content)
-	fill := copy(patched[start:], text)
-	copy(patched[start+fill:start+room], bytes.Repeat([]byte{'\n'}, room-fill))
-	return patched, nil
+	return own, own.compress()
 }
 
 // loaderFor names the file that a firmware is offered.

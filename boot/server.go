@@ -2,12 +2,14 @@ package boot
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -58,7 +60,15 @@ type Config struct {
 	// IPXEDir holds the operator's own iPXE builds (undionly.kpxe, ipxe.efi,
 	// ipxe-arm64.efi), served instead of the embedded ones, and other files to be
 	// served beside them. It is read by New and SetHTTPPort. Empty: none.
+	//
+	// A build may also come in its parts: undionly.kpxe.bin and undionly.kpxe.zinfo
+	// are patched and compressed to undionly.kpxe, and so on.
 	IPXEDir string
+	// IPXERoot is the only authority that iPXE trusts for https URLs, instead of its
+	// own one; servers must send it with their chain. CheckIPXERoot says which ones
+	// iPXE can use. It cannot be put into compressed builds, the embedded one for BIOS
+	// among them. nil: iPXE's own.
+	IPXERoot *x509.Certificate
 	// DiskMethod is used where a Decision names none; empty is DiskExit.
 	DiskMethod DiskMethod
 
@@ -114,7 +124,17 @@ func New(config Config) (*Server, error) {
 		config: config, recorder: newRecorder(config.Log, config.Observe),
 		stations: newStations(), interfaces: &interfaces{},
 	}
+	s.warnOfBIOS()
 	return s, s.SetHTTPPort(config.HTTPPort)
+}
+
+// warnOfBIOS says that a compressed build for BIOS does not trust the authority.
+func (s *Server) warnOfBIOS() {
+	_, err := os.Stat(filepath.Join(s.config.IPXEDir, "undionly.kpxe.zinfo"))
+	if s.config.IPXERoot != nil && (s.config.IPXEDir == "" || err != nil) {
+		s.config.Log.Warn("the iPXE of BIOS machines is compressed and trusts what it was built with",
+			"filename", "undionly.kpxe", "hint", "put undionly.kpxe.bin and undionly.kpxe.zinfo into --ipxe-dir")
+	}
 }
 
 func (c Config) validate() error {
@@ -131,6 +151,10 @@ func (c Config) validate() error {
 	}
 	check(c.Style == StyleAuto || c.Style == StyleBINL || c.Style == StylePXE10, "unknown PXE style %q", c.Style)
 	check(knownMethod(c.DiskMethod), "unknown method %q to boot from the disk", c.DiskMethod)
+	if c.IPXERoot != nil {
+		err := CheckIPXERoot(c.IPXERoot)
+		check(err == nil, "iPXE's authority: %v", err)
+	}
 	check(c.DHCPReplyDelay >= 0, "a reply delay of %v", c.DHCPReplyDelay)
 	return errors.Join(errs...)
 }
@@ -143,7 +167,7 @@ func (s *Server) SetHTTPPort(port int) error {
 	if s.config.DisableDHCPProxy {
 		chain = s.scriptURL(s.config.Advertise)
 	}
-	files, err := newLoaders(s.config.IPXEDir, chain)
+	files, err := newLoaders(s.config.IPXEDir, chain, s.config.IPXERoot)
 	if err != nil {
 		return fmt.Errorf("boot: %w", err)
 	}

@@ -77,9 +77,8 @@ func (a *app) openCache(s *cacheSettings, reading bool) (*assetcache.Cache, erro
 
 	cache, err := serve.OpenCache(s.cfg, a.logger(slog.LevelError+1), func(text, reason string) { a.warn("%s: %s", text, reason) })
 
-	var problem serve.Problem
-	if errors.As(err, &problem) {
-		return nil, invalid([]string{oneLine(problem.String())})
+	if errors.Is(err, serve.ErrConfig) {
+		return nil, invalid([]string{oneLine(err.Error())})
 	}
 
 	return cache, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -19,12 +20,15 @@ import (
 	"github.com/bmctl/bmctl/serve/localapi"
 )
 
+// ErrConfig: a file that the configuration names is not what it has to be.
+var ErrConfig = errors.New("configuration")
+
 // OpenCache opens the asset cache that the configuration names, for commands that
 // work on it beside a running serve. Notice may be nil.
 func OpenCache(cfg Config, log *slog.Logger, notice func(text, reason string)) (*assetcache.Cache, error) {
 	roots, err := cfg.roots()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: --extra-ca-file: %w", ErrConfig, err)
 	}
 
 	return openCache(cfg, roots, log, notice, nil)

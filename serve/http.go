@@ -25,6 +25,11 @@ func (s *Server) newBoot() (*boot.Server, error) {
 		}
 	}
 
+	root, err := s.cfg.ipxeRoot()
+	if err != nil {
+		return nil, fmt.Errorf("iPXE's CA file: %w", err)
+	}
+
 	return boot.New(boot.Config{
 		Decider:          s.ctrl,
 		Observe:          s.sawBoot,
@@ -42,6 +47,7 @@ func (s *Server) newBoot() (*boot.Server, error) {
 		TFTPSinglePort:   s.cfg.TFTPSinglePort,
 		DHCPReplyDelay:   s.cfg.DHCPReplyDelay,
 		IPXEDir:          s.cfg.IPXEDir,
+		IPXERoot:         root,
 		DiskMethod:       s.cfg.BootFromDiskMethod,
 	})
 }

@@ -77,7 +77,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	}
 
 	if s.roots, err = cfg.roots(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("extra CA file: %w", err)
 	}
 
 	if s.omni, s.state, err = connectOmni(cfg, s.roots); err != nil {

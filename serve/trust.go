@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bmctl/bmctl/boot"
 	"github.com/bmctl/bmctl/serve/factory"
 )
 
@@ -26,7 +27,7 @@ func (c Config) roots() (*x509.CertPool, error) {
 
 	extra, err := readAuthorities(c.ExtraCAFile, time.Now())
 	if err != nil {
-		return nil, Problem{Flag: "extra-ca-file", Text: err.Error()}
+		return nil, err
 	}
 
 	pool, err := x509.SystemCertPool()
@@ -39,6 +40,24 @@ func (c Config) roots() (*x509.CertPool, error) {
 	}
 
 	return pool, nil
+}
+
+// ipxeRoot is the authority that iPXE trusts, and nothing else; nil is iPXE's own.
+func (c Config) ipxeRoot() (*x509.Certificate, error) {
+	if c.TLSCustomIPXECACertFile == "" {
+		return nil, nil //nolint:nilnil // boot takes it as iPXE's own
+	}
+
+	found, err := readAuthorities(c.TLSCustomIPXECACertFile, time.Now())
+
+	switch {
+	case err != nil:
+		return nil, err
+	case len(found) > 1:
+		return nil, fmt.Errorf("%s: %d certificates: iPXE has a place for one, the root", c.TLSCustomIPXECACertFile, len(found))
+	}
+
+	return found[0], boot.CheckIPXERoot(found[0])
 }
 
 // webClient asks the Image Factory and downloads from it.

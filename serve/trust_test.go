@@ -3,6 +3,9 @@ package serve
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -120,6 +123,67 @@ func anotherCA(t *testing.T) string {
 	another, _, _ := authorityOf(t, time.Hour)
 
 	return another
+}
+
+// TestIPXETrustsTheAuthority of the flag: the loaders that serve sends have it, and
+// what iPXE could not use is refused before anything is bound.
+func TestIPXETrustsTheAuthority(t *testing.T) {
+	curve, _, _ := authorityOf(t, time.Hour)
+	root := rsaAuthority(t)
+	cfg, _ := secureSite(t)
+	cfg.InsecureSkipTLSVerify = true
+
+	for want, file := range map[string]string{
+		"has a key of type ECDSA: iPXE verifies RSA alone": pemFile(t, curve),
+		"2 certificates: iPXE has a place for one":         pemFile(t, certificatePEM(root), curve),
+		"no such file": "/nonesuch",
+	} {
+		cfg.TLSCustomIPXECACertFile = file
+
+		if problems := cfg.Validate(); len(problems) != 1 || problems[0].Flag != "tls-custom-ipxe-ca-cert-file" || !strings.Contains(problems[0].Text, want) {
+			t.Errorf("got %v, want %q", problems, want)
+		}
+	}
+
+	cfg.TLSCustomIPXECACertFile = pemFile(t, certificatePEM(root))
+	if problems := cfg.Validate(); len(problems) != 0 {
+		t.Fatal(problems)
+	}
+
+	s, err := New(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.omni.Close()
+
+	w := httptest.NewRecorder()
+	s.boot.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/tftp/ipxe.efi", nil))
+
+	if fingerprint := sha256.Sum256(root); !bytes.Contains(w.Body.Bytes(), fingerprint[:]) {
+		t.Errorf("the loader of %d bytes does not trust it", w.Body.Len())
+	}
+}
+
+func rsaAuthority(t *testing.T) (der []byte) {
+	t.Helper()
+
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	_, template, err := newTemplate("the site's CA", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	template.IsCA, template.BasicConstraintsValid = true, true
+
+	if der, err = x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key); err != nil {
+		t.Fatal(err)
+	}
+
+	return der
 }
 
 // TestNotYetValid is a host whose clock is wrong, or a CA of tomorrow.

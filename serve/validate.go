@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -23,9 +22,6 @@ type Problem struct {
 	// Text says what is wrong and what is accepted.
 	Text string
 }
-
-// Error returns String: a problem that shows only in use is an error.
-func (p Problem) Error() string { return p.String() }
 
 // String returns "--flag: text".
 func (p Problem) String() string { return "--" + p.Flag + ": " + p.Text }
@@ -57,6 +53,13 @@ func (l *problemList) check(ok bool, flag, format string, args ...any) {
 	}
 }
 
+// wrong adds the error that the flag's file led to, if there is one, on one line.
+func (l *problemList) wrong(flag string, err error) {
+	if err != nil {
+		l.add(flag, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+}
+
 func (l *problemList) address(flag, value string) {
 	_, err := netip.ParseAddr(value)
 	l.check(value == "" || err == nil, flag, "%q is not an IP address", value)
@@ -69,16 +72,6 @@ func (l *problemList) port(flag string, value int) {
 func (l *problemList) url(flag, value string) {
 	u, err := url.Parse(value)
 	l.check(err == nil && u.Host != "" && oneOf(u.Scheme, "https", "http"), flag, "%q is not an http(s) URL", value)
-}
-
-// authorities reports each thing that is wrong with a file of CA certificates.
-func (l *problemList) authorities(flag, file string) []*x509.Certificate {
-	found, err := readAuthorities(file, time.Now())
-	if err != nil {
-		l.add(flag, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
-	}
-
-	return found
 }
 
 func oneOf(value string, allowed ...string) bool {
@@ -212,11 +205,12 @@ func (c Config) validateTLS(l *problemList) {
 	own := c.TLSCertFile != "" || c.TLSKeyFile != ""
 	l.check(!own || (c.TLSCertFile != "" && c.TLSKeyFile != ""), "tls-cert-file", "--tls-cert-file and --tls-key-file go together")
 
-	if c.ExtraCAFile != "" {
-		l.authorities("extra-ca-file", c.ExtraCAFile)
-	}
+	_, err := c.roots()
+	l.wrong("extra-ca-file", err)
 
-	l.check(c.TLSCustomIPXECACertFile == "", "tls-custom-ipxe-ca-cert-file", "not supported yet: give iPXE builds with the authority in --ipxe-dir")
+	_, err = c.ipxeRoot()
+	l.wrong("tls-custom-ipxe-ca-cert-file", err)
+
 	l.check(c.TLSCACertFile == "" || own, "tls-ca-cert-file", "needs --tls-cert-file and --tls-key-file")
 	l.check(!c.TLSEnabled || c.TLSCertTTL >= time.Hour, "tls-cert-ttl", "%s: want at least 1h", c.TLSCertTTL)
 }
