@@ -125,13 +125,14 @@ var (
 	agentsDesc   = prometheus.NewDesc("bmctl_agents", "Machines whose agent is connected.", nil, nil)
 	latencyDesc  = prometheus.NewDesc("bmctl_bmc_latency_seconds", "How long the last power reading took, by machine.", []string{"machine"}, nil)
 	bmcDownDesc  = prometheus.NewDesc("bmctl_bmc_errors", "Machines whose last power reading failed.", nil, nil)
+	lateDesc     = prometheus.NewDesc("bmctl_bmc_polls_late_total", "Power readings that began late, as slower BMCs had all slots.", nil, nil)
 	omniLagDesc  = prometheus.NewDesc("bmctl_omni_age_seconds", "How long ago Omni last confirmed what is known.", nil, nil)
 	actingDesc   = prometheus.NewDesc("bmctl_acting", "1 if machines are acted upon.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (f fleet) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{machinesDesc, agentsDesc, latencyDesc, bmcDownDesc, omniLagDesc, actingDesc} {
+	for _, d := range []*prometheus.Desc{machinesDesc, agentsDesc, latencyDesc, bmcDownDesc, lateDesc, omniLagDesc, actingDesc} {
 		ch <- d
 	}
 }
@@ -146,6 +147,8 @@ func (f fleet) Collect(ch chan<- prometheus.Metric) {
 	if machines, err := f.s.ctrl.Machines(); err == nil {
 		gaugeMachines(gauge, machines)
 	}
+
+	ch <- prometheus.MustNewConstMetric(lateDesc, prometheus.CounterValue, float64(f.s.ctrl.LatePolls()))
 
 	if known := f.s.ctrl.Knowledge(); known.Complete() {
 		gauge(omniLagDesc, known.Age().Seconds())

@@ -105,7 +105,7 @@ func (c *Controller) finish(id string, plan policy.Plan, err error) {
 	c.mu.Lock()
 
 	l := c.live(id)
-	l.job, l.cancel = policy.ActNone, nil
+	l.idle()
 
 	switch {
 	case err == nil:

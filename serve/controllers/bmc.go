@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/siderolabs/omni/client/api/omni/specs"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/bmctl/bmctl/power"
@@ -355,8 +356,25 @@ func newPassword() (string, error) {
 	return string(password), nil
 }
 
+// closeAll ends the sessions, many at a time: thousands of them, and silent BMCs
+// among them, must not keep us from leaving. What is not closed by then ends by
+// itself: controllers forget sessions that rest.
 func closeAll(open []power.BMC) {
+	const parallel, patience = 64, 2 * time.Second
+
+	begun := time.Now()
+
+	var group errgroup.Group
+
+	group.SetLimit(parallel)
+
 	for _, bmc := range open {
-		_ = bmc.Close() // we are leaving; the session ends by itself at the latest
+		if time.Since(begun) > patience {
+			break
+		}
+
+		group.Go(bmc.Close)
 	}
+
+	_ = group.Wait() // we are leaving: nobody is left to mend what did not close
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -89,8 +90,9 @@ type Controller struct {
 	budget budget
 	seeded sync.Once // the budget
 
-	ctx  context.Context // of Run: acts end with it
-	acts sync.WaitGroup
+	ctx       context.Context // of Run: acts end with it
+	acts      sync.WaitGroup
+	latePolls atomic.Uint64
 }
 
 // New returns a controller that does nothing until Run, but whose knowledge and
@@ -136,7 +138,7 @@ func (c *Controller) Run(ctx context.Context) {
 	wg.Go(func() { c.known.Run(ctx, c.cfg.State) })
 	wg.Go(func() { c.lease.run(ctx) })
 	wg.Go(func() { c.pollAll(ctx) })
-	wg.Go(func() { c.store.run(ctx, c) })
+	wg.Go(func() { c.store.run(ctx, c.log) })
 
 	for range workers {
 		wg.Go(func() { c.work(ctx) })
@@ -184,6 +186,10 @@ func (c *Controller) look(ctx context.Context, id string) error {
 
 	if m.Infra == nil {
 		return c.forget(ctx, m)
+	}
+
+	if c.known.Complete() {
+		c.store.note(id, m.facts().Installed())
 	}
 
 	if !c.mayWrite() || c.released(m) {

@@ -139,6 +139,9 @@ type board struct {
 
 	wipes  []string // the wipe ids in force when it was wiped
 	cycles int
+
+	asked   []time.Time // for its power
+	wipedAt time.Time   // when the last wipe began
 }
 
 // switchTo changes the power; mu is held.
@@ -213,6 +216,10 @@ func (c bmc) ask(ctx context.Context) error {
 func (c bmc) Info(context.Context) (power.Info, error) { return power.Info{}, nil }
 
 func (c bmc) State(ctx context.Context) (power.State, error) {
+	c.b.mu.Lock()
+	c.b.asked = append(c.b.asked, time.Now())
+	c.b.mu.Unlock()
+
 	if err := c.ask(ctx); err != nil {
 		return power.StateUnknown, err
 	}
@@ -271,7 +278,18 @@ func (c bmc) SetBoot(ctx context.Context, o power.Boot) error {
 	return nil
 }
 
-func (c bmc) Close() error { return nil }
+// Close takes its time where nobody answers, as package power's does.
+func (c bmc) Close() error {
+	c.b.mu.Lock()
+	silent := c.b.silent
+	c.b.mu.Unlock()
+
+	if silent {
+		time.Sleep(3 * time.Second)
+	}
+
+	return nil
+}
 
 // Open implements power.Opener.
 func (w *world) Open(_ context.Context, t power.Target) (power.BMC, error) {
@@ -316,6 +334,12 @@ func (w *world) SetPowerManagement(_ context.Context, id, username string, passw
 
 // Wipe implements controllers.Agents.
 func (w *world) Wipe(ctx context.Context, id string, _ bool) error {
+	b := w.boards[id]
+
+	b.mu.Lock()
+	b.wipedAt = time.Now()
+	b.mu.Unlock()
+
 	wipeID := w.judgeWipe(id)
 
 	select {
@@ -327,8 +351,6 @@ func (w *world) Wipe(ctx context.Context, id string, _ bool) error {
 	if !w.Connected(id) {
 		return errors.New("the agent went away")
 	}
-
-	b := w.boards[id]
 
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -36,6 +37,7 @@ type Knowledge struct {
 
 	mu       sync.RWMutex
 	machines map[string]*Machine
+	ids      []string // of machines, sorted; nil: to be made anew
 	single   map[resource.Type]resource.Resource
 	written  map[string]bool // by us since these watches began, by type and id
 	complete bool            // every kind was listed once
@@ -232,6 +234,10 @@ func (k *Knowledge) storeMachine(r resource.Resource, present, listed bool) {
 	}
 
 	next.set(r, present)
+
+	if next.empty() != (k.machines[id] == nil) {
+		k.ids = nil
+	}
 
 	if next.empty() {
 		delete(k.machines, id)
@@ -451,19 +457,23 @@ func (k *Knowledge) Machine(id string) Machine {
 	return Machine{ID: id}
 }
 
-// IDs returns the ids of all known machines, sorted.
+// IDs returns the ids of all known machines, sorted. They are shared: they must
+// not be changed.
 func (k *Knowledge) IDs() []string {
 	k.mu.RLock()
-	defer k.mu.RUnlock()
+	ids := k.ids
+	k.mu.RUnlock()
 
-	ids := make([]string, 0, len(k.machines))
-	for id := range k.machines {
-		ids = append(ids, id)
+	if ids != nil {
+		return ids
 	}
 
-	slices.Sort(ids)
+	k.mu.Lock()
+	defer k.mu.Unlock()
 
-	return ids
+	k.ids = slices.Sorted(maps.Keys(k.machines))
+
+	return k.ids
 }
 
 // JoinConfig returns the machine config documents that make a booted Talos join

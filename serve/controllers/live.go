@@ -25,6 +25,10 @@ type live struct {
 	// distrustBMC is why acts through the stored BMC access would be wrong.
 	distrustBMC string
 	protocol    power.Protocol
+	// polling: a reading is under way or waits for a slot; pollAt is when one is
+	// wanted besides the regular ones, after an act.
+	polling bool
+	pollAt  time.Time
 
 	// agentGoneAt is since when no agent is connected; zero while one is.
 	agentGoneAt time.Time
@@ -86,6 +90,16 @@ func (l *live) failed(act policy.Act, err error) {
 	}
 
 	l.backoffs[act] = backoff{failures: b.failures + 1, retryAt: time.Now().Add(bound/2 + rand.N(bound/2)), text: err.Error()}
+}
+
+// pollAfterAct is how soon after an act the power is read, whatever the act said:
+// a machine may fall back, and what a refused or lost order did is not certain.
+const pollAfterAct = 5 * time.Second
+
+// idle notes that the act under way is over.
+func (l *live) idle() {
+	l.job, l.cancel = policy.ActNone, nil
+	l.pollAt = time.Now().Add(pollAfterAct)
 }
 
 // wait is how long an act that failed must wait; it is not positive if it need not.

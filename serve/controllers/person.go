@@ -100,8 +100,7 @@ func (c *Controller) beginPerson(id string, cancel context.CancelFunc) error {
 
 func (c *Controller) endPerson(id string) {
 	c.mu.Lock()
-	l := c.live(id)
-	l.job, l.cancel = policy.ActNone, nil
+	c.live(id).idle()
 	c.mu.Unlock()
 
 	c.Enqueue(id)

@@ -10,9 +10,10 @@ import (
 )
 
 // pollAll reads every machine's power once per interval, each at a moment of its
-// own within it, so that the BMCs are not all asked at once.
+// own within it, so that the BMCs are not all asked at once, and once more soon
+// after an act.
 func (c *Controller) pollAll(ctx context.Context) {
-	slots := make(chan struct{}, c.cfg.PollConcurrency)
+	lanes := newLanes(c.cfg.PollConcurrency)
 	step := min(time.Second, c.cfg.PollInterval/10)
 	begun := time.Now()
 	last := time.Duration(-1)
@@ -21,7 +22,7 @@ func (c *Controller) pollAll(ctx context.Context) {
 		now := time.Since(begun)
 
 		for _, id := range c.due(last, now) {
-			c.startPoll(ctx, slots, id)
+			c.startPoll(ctx, lanes, id)
 		}
 
 		last = now
@@ -33,15 +34,26 @@ func (c *Controller) pollAll(ctx context.Context) {
 	}
 }
 
-// due returns the machines whose moment lies in (last, now].
+// due returns the machines whose moment lies in (last, now], or who are to be
+// looked at after an act.
 func (c *Controller) due(last, now time.Duration) []string {
 	var ids []string
 
-	interval := c.cfg.PollInterval
+	interval, at := c.cfg.PollInterval, time.Now()
+	all := c.known.IDs()
 
-	for _, id := range c.known.IDs() {
-		offset := pollOffset(id, interval)
-		if rounds(now, offset, interval) > rounds(last, offset, interval) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	for _, id := range all {
+		l, offset := c.lives[id], pollOffset(id, interval)
+		acted := l != nil && !l.pollAt.IsZero() && !at.Before(l.pollAt)
+
+		if acted {
+			l.pollAt = time.Time{}
+		}
+
+		if acted || rounds(now, offset, interval) > rounds(last, offset, interval) {
 			ids = append(ids, id)
 		}
 	}
@@ -66,34 +78,94 @@ func pollOffset(id string, interval time.Duration) time.Duration {
 	return time.Duration(h.Sum64() % uint64(interval)) //nolint:gosec // positive
 }
 
-// startPoll polls a machine, unless all slots are taken by slower ones: then its
-// next moment does. An act in progress reads the power itself.
-func (c *Controller) startPoll(ctx context.Context, slots chan struct{}, id string) {
+// lanes bound how many BMCs are asked at once. Those that did not answer when
+// they were last asked may take the whole timeout again: they have at most half
+// of the slots, so that they never keep the others waiting.
+type lanes struct{ all, doubtful chan struct{} }
+
+func newLanes(concurrency int) lanes {
+	return lanes{all: make(chan struct{}, concurrency), doubtful: make(chan struct{}, max(1, concurrency/2))}
+}
+
+// enter waits for a slot until ctx ends; leave gives it back.
+func (l lanes) enter(ctx context.Context, doubtful bool) (leave func(), ok bool) {
+	slots := []chan struct{}{l.all}
+	if doubtful {
+		slots = []chan struct{}{l.doubtful, l.all}
+	}
+
+	for i, slot := range slots {
+		select {
+		case slot <- struct{}{}:
+		case <-ctx.Done():
+			leaveAll(slots[:i])
+
+			return nil, false
+		}
+	}
+
+	return func() { leaveAll(slots) }, true
+}
+
+func leaveAll(slots []chan struct{}) {
+	for _, slot := range slots {
+		<-slot
+	}
+}
+
+// startPoll polls a machine as soon as there is a slot; there is at most one poll
+// of it at a time. An act in progress reads the power itself.
+func (c *Controller) startPoll(ctx context.Context, lanes lanes, id string) {
 	m := c.known.Machine(id)
 	if m.Infra == nil {
 		return
 	}
 
 	c.mu.Lock()
-	acting := c.live(id).job != policy.ActNone && c.live(id).job != policy.ActWipe
+	l := c.live(id)
+	polling, doubtful := l.polling, l.misses > 0
+	acting := l.job != policy.ActNone && l.job != policy.ActWipe
+	asked := !polling && !acting && m.BMC != nil
+	l.polling = polling || asked
 	c.mu.Unlock()
 
-	if acting || m.BMC == nil {
+	if !asked {
 		c.Enqueue(id)
 
 		return
 	}
 
-	select {
-	case slots <- struct{}{}:
-		c.acts.Go(func() {
-			defer func() { <-slots }()
-			c.poll(ctx, m)
-		})
-	default:
-		c.log.Warn("poll skipped: all are waiting for slower BMCs", "machine_id", id)
-	}
+	moment := time.Now()
+
+	c.acts.Go(func() {
+		defer c.polled(id)
+
+		leave, ok := lanes.enter(ctx, doubtful)
+		if !ok {
+			return
+		}
+		defer leave()
+
+		if time.Since(moment) >= time.Second {
+			c.latePolls.Add(1)
+		}
+
+		c.poll(ctx, m)
+	})
 }
+
+// polled notes that a poll is over and has its outcome looked at.
+func (c *Controller) polled(id string) {
+	c.mu.Lock()
+	c.live(id).polling = false
+	c.mu.Unlock()
+
+	c.Enqueue(id)
+}
+
+// LatePolls counts the readings of power that began a second or more after their
+// moment, because all slots were taken by slower BMCs.
+func (c *Controller) LatePolls() uint64 { return c.latePolls.Load() }
 
 func (c *Controller) poll(ctx context.Context, m Machine) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.PollTimeout)
@@ -111,8 +183,6 @@ func (c *Controller) poll(ctx context.Context, m Machine) {
 	if err != nil {
 		c.log.Debug("poll failed", "machine_id", m.ID, "error", err)
 	}
-
-	c.Enqueue(m.ID)
 }
 
 // learnProtocol notes how the BMC is spoken to, for people; it asks once.

@@ -1,13 +1,13 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,9 +22,14 @@ import (
 type store struct {
 	path string // empty: memory only
 
-	mu    sync.Mutex
-	dirty bool
-	data  stored
+	// writing is held by whoever writes the file. Those who wait for it find most
+	// often that their change was written along: many changes cost two writes.
+	writing sync.Mutex
+
+	mu   sync.Mutex
+	data stored
+	// version counts the changes of data, saved is the one on disk.
+	version, saved uint64
 }
 
 type stored struct {
@@ -64,7 +69,7 @@ func openStore(dir string) (*store, error) {
 		s.data.Holder = uuid.NewString()
 	}
 
-	s.dirty = true
+	s.version++
 
 	return s, s.save()
 }
@@ -94,20 +99,57 @@ func (s *store) load() error {
 	return nil
 }
 
-// save writes the file as a whole or not at all.
+// save returns when everything that was changed before is on disk. The file is
+// written as a whole or not at all.
 func (s *store) save() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	if s.path == "" || !s.dirty {
+	if s.path == "" {
 		return nil
 	}
 
-	raw, err := json.MarshalIndent(s.data, "", "  ")
+	version, current := s.versions()
+	if current {
+		return nil
+	}
+
+	s.writing.Lock()
+	defer s.writing.Unlock()
+
+	s.mu.Lock()
+
+	if s.saved >= version {
+		s.mu.Unlock()
+
+		return nil
+	}
+
+	version = s.version
+	raw, err := json.Marshal(s.data)
+	s.mu.Unlock()
+
 	if err != nil {
+		return fmt.Errorf("keep the state of this run: %w", err)
+	}
+
+	if err := s.write(raw); err != nil {
 		return err
 	}
 
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.saved = version
+
+	return nil
+}
+
+func (s *store) versions() (version uint64, saved bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return s.version, s.saved == s.version
+}
+
+func (s *store) write(raw []byte) error {
 	next := s.path + ".new"
 	if err := os.WriteFile(next, raw, 0o600); err != nil {
 		return fmt.Errorf("keep the state of this run: %w", err)
@@ -117,21 +159,18 @@ func (s *store) save() error {
 		return fmt.Errorf("keep the state of this run: %w", err)
 	}
 
-	s.dirty = false
-
 	return nil
 }
 
 // run saves changes every second until ctx ends, and once more then.
-func (s *store) run(ctx context.Context, c *Controller) {
+func (s *store) run(ctx context.Context, log *slog.Logger) {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
 		}
 
-		s.snapshot(c)
-		s.saveOrSay(c.log)
+		s.saveOrSay(log)
 	}
 }
 
@@ -141,33 +180,26 @@ func (s *store) saveOrSay(log *slog.Logger) {
 	}
 }
 
-// snapshot notes which machines are installed, once that is known.
-func (s *store) snapshot(c *Controller) {
-	if !c.known.Complete() {
-		return
-	}
+// note notes whether a machine is installed.
+func (s *store) note(id string, installed bool) {
+	s.change(id, func(m *storedMachine) { m.Installed = installed })
+}
 
-	next := map[string]bool{}
-
-	for _, id := range c.known.IDs() {
-		m := c.known.Machine(id)
-		if m.Infra != nil {
-			next[id] = m.facts().Installed()
-		}
-	}
-
+// change changes what is kept of a machine.
+func (s *store) change(id string, change func(*storedMachine)) storedMachine {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	before := maps.Clone(s.data.Machines)
+	before, known := s.data.Machines[id]
+	after := before
+	change(&after)
 
-	for id, installed := range next {
-		kept := s.data.Machines[id]
-		kept.Installed = installed
-		s.data.Machines[id] = kept
+	if !known || after != before {
+		s.data.Machines[id] = after
+		s.version++
 	}
 
-	s.dirty = s.dirty || !maps.Equal(before, s.data.Machines)
+	return after
 }
 
 func (s *store) machine(id string) storedMachine {
@@ -181,27 +213,18 @@ func (s *store) machine(id string) storedMachine {
 // the first reason stays until the operator lifts it. What is new is on disk when
 // seen returns.
 func (s *store) seen(id string, b bootState, serial string) (distrust string, err error) {
-	s.mu.Lock()
+	kept := s.change(id, func(m *storedMachine) {
+		m.Serial = cmp.Or(m.Serial, b.serial)
+		m.Address = b.addr
 
-	kept := s.data.Machines[id]
-	before := kept
+		if m.FirstSeen.IsZero() {
+			m.FirstSeen = b.firstSeen
+		}
 
-	if kept.Serial == "" {
-		kept.Serial = b.serial
-	}
-
-	if kept.FirstSeen.IsZero() {
-		kept.FirstSeen = b.firstSeen
-	}
-
-	if kept.Distrust == "" && serial != "" && kept.Serial != "" && serial != kept.Serial {
-		kept.Distrust = "its id is reported by boards with the serial numbers " + kept.Serial + " and " + serial
-	}
-
-	kept.Address = b.addr
-	s.data.Machines[id] = kept
-	s.dirty = s.dirty || kept != before
-	s.mu.Unlock()
+		if m.Distrust == "" && serial != "" && m.Serial != "" && serial != m.Serial {
+			m.Distrust = "its id is reported by boards with the serial numbers " + m.Serial + " and " + serial
+		}
+	})
 
 	return kept.Distrust, s.save()
 }
@@ -213,7 +236,7 @@ func (s *store) forget(id string) {
 
 	if _, kept := s.data.Machines[id]; kept {
 		delete(s.data.Machines, id)
-		s.dirty = true
+		s.version++
 	}
 }
 
@@ -239,7 +262,7 @@ func (s *store) beat(at time.Time) error {
 	s.mu.Lock()
 	s.data.Heartbeats = append(s.data.Heartbeats, at)
 	s.data.Heartbeats = s.data.Heartbeats[max(0, len(s.data.Heartbeats)-kept):]
-	s.dirty = true
+	s.version++
 	s.mu.Unlock()
 
 	return s.save()
@@ -247,13 +270,7 @@ func (s *store) beat(at time.Time) error {
 
 // trust takes the board with this serial number for the right one of the id.
 func (s *store) trust(id, serial string) error {
-	s.mu.Lock()
-
-	kept := s.data.Machines[id]
-	kept.Serial, kept.Distrust = serial, ""
-	s.data.Machines[id] = kept
-	s.dirty = true
-	s.mu.Unlock()
+	s.change(id, func(m *storedMachine) { m.Serial, m.Distrust = serial, "" })
 
 	return s.save()
 }

@@ -50,6 +50,7 @@ type world struct {
 	loglevel slog.Level
 
 	disruptions int // the limit in ten minutes
+	polls       int // at once
 }
 
 func newWorld(t *testing.T, machines int) *world {
@@ -57,12 +58,12 @@ func newWorld(t *testing.T, machines int) *world {
 
 	w := &world{
 		t: t, dir: t.TempDir(), boards: map[string]*board{}, edited: map[string]time.Time{}, begun: time.Now(),
-		omni: state.WrapCore(namespaced.NewState(inmem.Build)), loglevel: slog.LevelError, disruptions: 100,
+		omni: state.WrapCore(namespaced.NewState(inmem.Build)), loglevel: slog.LevelError, disruptions: 100, polls: 8,
 	}
 	w.link = newLink(judged{w.omni, w})
 
 	for i := range machines {
-		id := fmt.Sprintf("7f000000-0000-4000-8000-0000000000%02x", i)
+		id := fmt.Sprintf("7f000000-0000-4000-8000-%012x", i)
 		w.ids = append(w.ids, id)
 		w.boards[id] = &board{id: id, world: w, users: map[string]string{}}
 	}
@@ -77,7 +78,7 @@ func (w *world) start() {
 		ProviderID: provider, State: state.WrapCore(w.link), Power: w, Agents: w, Assets: w,
 		Log:               slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: w.loglevel})),
 		MinRebootInterval: 15 * time.Minute, MaxDisruptions: w.disruptions, MaxStaleness: 10 * time.Minute,
-		PollInterval: 30 * time.Second, PollConcurrency: 8, PollTimeout: 5 * time.Second,
+		PollInterval: 30 * time.Second, PollConcurrency: w.polls, PollTimeout: 5 * time.Second,
 		PXEMode: power.ModeUEFI, DiskMethod: func(boot.Machine) boot.DiskMethod { return boot.DiskExit },
 		StateDir: w.dir,
 	})
