@@ -12,10 +12,10 @@ RACE        := ./power/... ./boot/... ./serve/policy/...
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build lab test race lint docs share e2e ci clean
+.PHONY: help build lab test race lint bench-serve docs share e2e ci clean
 
 help: ## list what there is to make
-	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 # The Go tool stamps version, commit and time from Git; bmctl version shows them.
 build: ## build bin/bmctl, static
@@ -44,6 +44,10 @@ docs: build ## docs/reference, from the commands themselves
 share: build ## man pages and completions for the packages, in bin/share
 	rm -rf $(BIN)/share
 	$(BIN)/bmctl docs share $(BIN)/share
+
+# Quiet machines measure best; the load is told beside each figure.
+bench-serve: build ## memory, CPU and speed of serve; BENCH=Weight/1000 chooses one
+	BMCTL_BENCH_SERVE=$(BIN)/bmctl $(GO) test ./serve/lab -count=1 -timeout 2h -v -run '$(or $(BENCH),^Test(Weight|Rush|Reaction)$$)'
 
 e2e: ## one machine with real firmware and a real BMC's protocol (root, Debian)
 	serve/e2e/run.sh

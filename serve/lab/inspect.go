@@ -19,8 +19,6 @@ func (l *Lab) Status(m *Machine) (*infra.MachineStatus, error) {
 
 // Own lists the types of everything that serve keeps in Omni about a machine.
 func (l *Lab) Own(m *Machine) ([]string, error) {
-	const provider = "bare-metal"
-
 	var found []string
 
 	for _, name := range []string{

@@ -26,11 +26,12 @@ import (
 
 // Config says what lab to build. Zero values mean the defaults named here.
 type Config struct {
-	// Machines is their number, 3; at most 1,000. The first has a Redfish BMC, the
-	// others IPMI.
-	Machines int
+	// Machines is their number, 3; at most 10,000. The first Redfish of them, 1,
+	// have a Redfish BMC, the others IPMI; a negative number is none.
+	Machines, Redfish int
 	// Subnet keeps the addresses of labs that run at once apart: the BMCs of lab n
-	// are at 127.77.4n.1 and on; 0 to 63.
+	// are at 127.77.4n.1 and on; 0 to 63. More than 1,000 machines reach into the
+	// subnets that follow.
 	Subnet int
 	// Seed makes the machines' ids; the same seed gives the same ids.
 	Seed uint64
@@ -40,6 +41,9 @@ type Config struct {
 	AutoAccept bool
 	// Off leaves the machines off at start; else they boot from the network.
 	Off bool
+	// Settled machines were accepted, wiped and switched off long before serve
+	// starts; it implies Off.
+	Settled bool
 	// Speed divides the times that the machines take; 1.
 	Speed float64
 	// Dir holds everything; it must be empty or not there.
@@ -64,6 +68,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.Machines = cmp.Or(c.Machines, 3)
+	c.Redfish = cmp.Or(c.Redfish, 1)
 	c.Speed = cmp.Or(c.Speed, 1)
 	c.MinRebootInterval = cmp.Or(c.MinRebootInterval, 2*time.Second)
 	c.POST = c.scaled(cmp.Or(c.POST, 300*time.Millisecond))
@@ -124,12 +129,12 @@ func Start(ctx context.Context, cfg Config) (*Lab, error) {
 }
 
 func (c Config) validate() error {
-	if c.Machines < 1 || c.Machines > 1000 {
-		return fmt.Errorf("%d machines: want 1 to 1000", c.Machines)
+	if c.Machines < 1 || c.Machines > 10_000 {
+		return fmt.Errorf("%d machines: want 1 to 10000", c.Machines)
 	}
 
-	if c.Subnet < 0 || c.Subnet > 63 {
-		return fmt.Errorf("subnet %d: want 0 to 63", c.Subnet)
+	if c.Subnet < 0 || 4*c.Subnet+c.Machines>>8 > 255 {
+		return fmt.Errorf("subnet %d: want 0 to %d for %d machines", c.Subnet, (255-c.Machines>>8)/4, c.Machines)
 	}
 
 	known := bmcsim.KnownFaults()
@@ -169,6 +174,12 @@ func (l *Lab) build(ctx context.Context) (err error) {
 		return err
 	}
 
+	if l.cfg.Settled {
+		if err = l.settle(); err != nil {
+			return err
+		}
+	}
+
 	if err = l.StartServe(ctx); err != nil {
 		return err
 	}
@@ -177,7 +188,7 @@ func (l *Lab) build(ctx context.Context) (err error) {
 		l.wg.Go(l.acceptAll)
 	}
 
-	if !l.cfg.Off {
+	if !l.cfg.Off && !l.cfg.Settled {
 		l.PowerOnAll()
 	}
 

@@ -1,6 +1,7 @@
 package lab_test
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -33,13 +34,20 @@ func TestMain(m *testing.M) {
 // subnets counts the labs, which run at once.
 var subnets atomic.Int32
 
-// start runs a lab for the test and shows serve's log if the test fails.
+// start runs a lab for the test, beside other tests' labs.
 func start(t testing.TB, cfg lab.Config) *lab.Lab {
 	t.Helper()
 
 	if test, ok := t.(*testing.T); ok {
 		test.Parallel()
 	}
+
+	return startAlone(t, cfg)
+}
+
+// startAlone runs a lab and shows serve's log if the test fails.
+func startAlone(t testing.TB, cfg lab.Config) *lab.Lab {
+	t.Helper()
 
 	if cfg.Subnet == 0 {
 		cfg.Subnet = int(subnets.Add(1))
@@ -56,14 +64,14 @@ func start(t testing.TB, cfg lab.Config) *lab.Lab {
 		t.Fatal(err)
 	}
 
-	cfg.Exe, cfg.Environ = exe, os.Environ()
+	cfg.Exe, cfg.Environ = cmp.Or(cfg.Exe, exe), os.Environ()
 	if testing.Verbose() {
 		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	}
 
 	t.Cleanup(func() {
 		if log, err := os.ReadFile(filepath.Join(cfg.Dir, "serve.log")); err == nil && t.Failed() {
-			t.Logf("serve.log:\n%s", log)
+			t.Logf("the end of serve.log:\n%s", log[max(0, len(log)-64<<10):])
 		}
 
 		os.RemoveAll(cfg.Dir) //nolint:errcheck // a temporary folder

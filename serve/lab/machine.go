@@ -60,7 +60,7 @@ func newMachine(l *Lab, i int, rnd *rand.Rand) (*Machine, error) {
 		UUID:    id.String(),
 		MAC:     fmt.Sprintf("02:77:00:%02x:%02x:%02x", rnd.IntN(256), i>>8, i&255),
 		Serial:  fmt.Sprintf("LAB%06d", i),
-		Redfish: i == 1,
+		Redfish: i <= l.cfg.Redfish,
 		lab:     l,
 		local:   l.address(78, i),
 		log:     l.log.With("machine", machineName(i)),
@@ -87,7 +87,7 @@ func newMachine(l *Lab, i int, rnd *rand.Rand) (*Machine, error) {
 // address is the i-th loopback address of a block: 127.77.x.y are the BMCs',
 // 127.78.x.y the machines'.
 func (l *Lab) address(block byte, i int) netip.Addr {
-	return netip.AddrFrom4([4]byte{127, block, byte(4*l.cfg.Subnet + i>>8), byte(i)}) //nolint:gosec // at most 1,000 machines
+	return netip.AddrFrom4([4]byte{127, block, byte(4*l.cfg.Subnet + i>>8), byte(i)}) //nolint:gosec // see Config.validate
 }
 
 type randReader struct{ *rand.Rand }
