@@ -35,6 +35,10 @@ func newHTTPClient(target Target, opts Options) (*http.Client, *http.Transport) 
 		MaxConnsPerHost:     2,
 		MaxIdleConnsPerHost: 1,
 		IdleConnTimeout:     time.Minute,
+		// Of thousands of controllers each keeps a connection, which rests for most
+		// of the time; requests are small, and answers come a TLS record at a time.
+		ReadBufferSize:  1 << 10,
+		WriteBufferSize: 1 << 10,
 	}
 
 	return &http.Client{

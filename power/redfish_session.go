@@ -27,6 +27,7 @@ func (d *redfish) probe(ctx context.Context) error {
 			return d.notRedfish(httpFailure(ctx, err, d.address, since))
 		}
 
+		api.Service = nil // gofish's own picture of the service root: large, and not used here
 		d.api = api
 	}
 
