@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/bmctl/bmctl/boot"
+	"github.com/bmctl/bmctl/cli/collector"
 	"github.com/bmctl/bmctl/cli/config"
 	"github.com/bmctl/bmctl/power"
 	"github.com/bmctl/bmctl/serve"
@@ -171,6 +172,8 @@ func firstDir(list string) string {
 }
 
 func (a *app) serve(ctx context.Context, cfg serve.Config) error {
+	collector.Frugal()
+
 	level := slog.LevelInfo
 	if cfg.Debug {
 		level = slog.LevelDebug

@@ -10,13 +10,17 @@ import (
 	"github.com/bmctl/bmctl/cli/collector"
 )
 
-// percents is what debug.SetGCPercent held at the start, and after Resident.
-func percents() (start, after int) {
-	start = debug.SetGCPercent(-1)
-	debug.SetGCPercent(start)
-	collector.Resident()
+// percents is what debug.SetGCPercent held at the start, after Resident, and after
+// Frugal.
+func percents() (percents [3]int) {
+	for i, set := range []func(){func() {}, collector.Resident, collector.Frugal} {
+		set()
 
-	return start, debug.SetGCPercent(start)
+		percents[i] = debug.SetGCPercent(-1)
+		debug.SetGCPercent(percents[i])
+	}
+
+	return percents
 }
 
 // This test runs once more in processes of its own, with GOGC set and without.
@@ -24,13 +28,9 @@ func TestPercent(t *testing.T) {
 	const want = "BMCTL_TEST_PERCENT"
 
 	if os.Getenv(want) != "" {
-		start, after := percents()
-		if got := map[bool]string{true: "given", false: "ours"}[start == 123 && after == 123]; got != os.Getenv(want) {
-			t.Errorf("%s: %d per cent at the start, %d in a resident command", os.Getenv(want), start, after)
-		}
-
-		if os.Getenv(want) == "ours" && (start != 400 || after != 100) {
-			t.Errorf("%d per cent at the start, %d in a resident command; want 400 and 100", start, after)
+		wanted := map[string][3]int{"ours": {400, 100, 30}, "given": {123, 123, 123}}[os.Getenv(want)]
+		if got := percents(); got != wanted {
+			t.Errorf("%s: %v per cent at the start, in a resident command and in a frugal one; want %v", os.Getenv(want), got, wanted)
 		}
 
 		return
