@@ -3,6 +3,7 @@ package tui
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -50,13 +51,30 @@ func BenchmarkUpdateAndFrame(b *testing.B) {
 					m = press(m, "*")
 				}
 
+				before := processorTime(b)
+
 				for b.Loop() {
 					next, _ := m.Update(msg)
 					_ = next.View()
 				}
+
+				b.ReportMetric(float64(processorTime(b)-before)/float64(time.Millisecond)/float64(b.N), "cpu-ms/op")
 			})
 		}
 	}
+}
+
+// processorTime is what the process has used of the processors: unlike the time
+// that passes it does not tell of what else they do.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // frame is how long an update and its frame may take at 60 frames a second.
