@@ -200,10 +200,17 @@ func (c *conversation) turn(ctx context.Context, p priority, fn func(context.Con
 			rest.Round(100*time.Millisecond), failures)
 	}
 
+	slot := slotOf(ctx)
+	if err := slot.take(ctx); err != nil {
+		return false, err
+	}
+
 	if err := c.host.queue.enter(ctx, p); err != nil {
 		return false, err
 	}
 	defer c.host.queue.leave()
+
+	slot.listen()
 
 	if c.closed.Load() {
 		return false, fail(ErrUnreachable, "the conversation is closed")

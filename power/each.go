@@ -19,6 +19,11 @@ type Result[T any] struct {
 // time (at least one), calls do, and closes the conversation. The results come
 // in the order in which they are there. Who stops reading cancels the rest;
 // when the iteration has ended nothing of it runs any more.
+//
+// A target of a Dialer that is silent from the start does not count for longer
+// than half a second, so that dark controllers delay nobody. Should it answer
+// later, it waits until it counts again before its next exchange; do's context is
+// how that is known, so do's calls need it or one made from it.
 func Each[T any](
 	ctx context.Context, opener Opener, parallel int, targets []Target,
 	do func(context.Context, BMC, Target) (T, error),
@@ -27,12 +32,13 @@ func Each[T any](
 		ctx, cancel := context.WithCancel(ctx)
 		results := make(chan Result[T])
 		work := make(chan int)
+		places := make(chan struct{}, max(parallel, 1))
 
 		var workers sync.WaitGroup
-		for range min(max(parallel, 1), len(targets)) {
+		for range min(cap(places)+mostWithout, len(targets)) {
 			workers.Go(func() {
 				for i := range work {
-					results <- visit(ctx, opener, i, targets[i], do)
+					results <- visit(ctx, opener, &slot{places: places}, i, targets[i], do)
 				}
 			})
 		}
@@ -63,10 +69,16 @@ func Each[T any](
 }
 
 func visit[T any](
-	ctx context.Context, opener Opener, index int, target Target,
+	ctx context.Context, opener Opener, slot *slot, index int, target Target,
 	do func(context.Context, BMC, Target) (T, error),
 ) Result[T] {
 	r := Result[T]{Index: index, Target: target}
+
+	// Who was cancelled gets none and needs none: its calls fail at once.
+	_ = slot.take(ctx)
+	defer slot.leave()
+
+	ctx = withSlot(ctx, slot)
 
 	bmc, err := opener.Open(ctx, target)
 	if err != nil {

@@ -89,6 +89,106 @@ func TestEachStopsWhenNobodyReads(t *testing.T) {
 	}
 }
 
+// Dark controllers, more than are asked at a time, do not delay the others: a
+// slot waits for an answer for half a second at most.
+func TestEachDoesNotWaitForTheDark(t *testing.T) {
+	t.Parallel()
+
+	for _, protocol := range []power.Protocol{power.ProtocolIPMI, power.ProtocolRedfish, power.ProtocolAuto} {
+		t.Run(string(protocol), func(t *testing.T) {
+			t.Parallel()
+			visitDark(t, protocol)
+		})
+	}
+}
+
+func visitDark(t *testing.T, protocol power.Protocol) {
+	t.Helper()
+
+	// Waiting for the dark ones to give up, pair after pair, would take four times
+	// the timeout; half a second for each takes two seconds.
+	const (
+		dark, parallel = 8, 2
+		timeout        = 4 * time.Second
+		pairs          = dark / parallel
+	)
+
+	var targets []power.Target
+
+	for i := range dark + 4 {
+		sim, target := bmctest.Simulated(t, bmcsim.Config{})
+		target.Protocol = protocol
+		targets = append(targets, target)
+		setFault(t, sim, bmcsim.FaultSilent, i < dark)
+	}
+
+	begun := time.Now()
+
+	for r := range power.Each(t.Context(), power.NewDialer(power.Options{}), parallel, targets,
+		func(ctx context.Context, bmc power.BMC, _ power.Target) (power.State, error) {
+			ctx, cancel := context.WithTimeout(ctx, timeout)
+			defer cancel()
+
+			return bmc.State(ctx)
+		}) {
+		took := time.Since(begun)
+
+		switch {
+		case r.Index >= dark && (r.Err != nil || took > pairs*timeout/2):
+			t.Errorf("target %d was done after %s: %v", r.Index, took, r.Err)
+		case r.Index < dark && took > pairs*timeout*3/4:
+			t.Errorf("dark target %d was given up after %s", r.Index, took)
+		}
+	}
+}
+
+// Acts never overlap beyond the number that was asked for, also those of
+// controllers that were silent at first: they wait until there is room again.
+func TestEachKeepsActsApart(t *testing.T) {
+	t.Parallel()
+
+	var (
+		targets []power.Target
+		sims    []*bmcsim.BMC
+	)
+
+	for range 3 {
+		sim, target := bmctest.Simulated(t, bmcsim.Config{On: true, SlowBy: 550 * time.Millisecond})
+		target.Protocol = power.ProtocolIPMI
+		targets, sims = append(targets, target), append(sims, sim)
+		setFault(t, sim, bmcsim.FaultSlow, true)
+	}
+
+	type span struct{ act, end time.Time }
+
+	var spans []span
+
+	for r := range power.Each(t.Context(), power.NewDialer(power.Options{}), 1, targets,
+		func(ctx context.Context, bmc power.BMC, _ power.Target) (time.Time, error) {
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+
+			err := bmc.Do(ctx, power.Off)
+
+			return time.Now(), err
+		}) {
+		acts := sims[r.Index].Acts()
+		if r.Err != nil || len(acts) != 1 {
+			t.Fatalf("%v, acts %v", r.Err, acts)
+		}
+
+		spans = append(spans, span{acts[0].At, r.Value})
+	}
+
+	slices.SortFunc(spans, func(a, b span) int { return a.act.Compare(b.act) })
+
+	for i, s := range spans[1:] {
+		if s.act.Before(spans[i].end) {
+			t.Errorf("act %d came %s before the one before it had ended", i+1, spans[i].end.Sub(s.act))
+		}
+	}
+}
+
 func TestEachOfNone(t *testing.T) {
 	t.Parallel()
 

@@ -36,7 +36,7 @@ type ipmiConn struct {
 // dialIPMI connects within the context. go-ipmi itself joins address and port
 // without the brackets of IPv6.
 func dialIPMI(ctx context.Context, address string) (*ipmiConn, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "udp", address)
+	conn, err := dialAudible(ctx, "udp", address)
 	if err != nil {
 		return nil, err
 	}

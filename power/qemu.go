@@ -27,7 +27,7 @@ type qemu struct {
 }
 
 func newQEMU(target Target) *qemu {
-	transport := &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute}
+	transport := &http.Transport{DialContext: dialAudible, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute}
 
 	return &qemu{
 		address:   endpoint(target.Address, target.Port),

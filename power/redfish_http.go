@@ -30,6 +30,7 @@ const (
 // where the bugs are), no proxy, and redirects only on the same origin.
 func newHTTPClient(target Target, opts Options) (*http.Client, *http.Transport) {
 	transport := &http.Transport{
+		DialContext:         dialAudible,
 		TLSClientConfig:     tlsConfig(target, opts),
 		TLSNextProto:        map[string]func(string, *tls.Conn) http.RoundTripper{},
 		MaxConnsPerHost:     2,
