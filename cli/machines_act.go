@@ -250,9 +250,9 @@ func (a *app) confirm(ctx context.Context, text string, machines int, question, 
 func (c candidate) whereabouts() string {
 	switch {
 	case c.Cluster != "" && c.ControlPlane:
-		return "in cluster " + c.Cluster + " (control plane)"
+		return inCluster(c.Cluster, localapi.RoleControlPlane)
 	case c.Cluster != "":
-		return "in cluster " + c.Cluster + " (worker)"
+		return inCluster(c.Cluster, localapi.RoleWorker)
 	case c.TalosVersion != "":
 		return "in a cluster"
 	default:

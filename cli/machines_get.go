@@ -47,6 +47,7 @@ func machineFacts(m localapi.Machine, now time.Time) [][2]string {
 		{"stage", cmp.Or(m.Stage, "none")},
 		{"boot attempt", bootAttempt(m.BootAttempt)},
 		{"cluster", cmp.Or(m.Cluster, "none")},
+		{"role", cmp.Or(m.Role, "none")},
 		{"talos", cmp.Or(m.TalosVersion, "none wanted")},
 		{"accepted", yesNo(m.Accepted)},
 		{"ready to use", yesNo(m.ReadyToUse)},

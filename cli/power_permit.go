@@ -9,6 +9,7 @@ import (
 
 	"github.com/bmctl/bmctl/cli/out"
 	"github.com/bmctl/bmctl/power/hosts"
+	"github.com/bmctl/bmctl/serve/localapi"
 )
 
 // use is what a machine is used for, as far as it is known.
@@ -43,7 +44,7 @@ func (a *app) usesOf(chosen []chosenBMC, fleet fleetView, wanted bool) []use {
 		case !known:
 			uses[i] = use{text: "not known to serve", known: true}
 		case m.Cluster != "":
-			uses[i] = use{"in cluster " + m.Cluster, true, true}
+			uses[i] = use{inCluster(m.Cluster, m.Role), true, true}
 		case m.TalosVersion != "":
 			uses[i] = use{"in a cluster", true, true}
 		default:
@@ -52,6 +53,18 @@ func (a *app) usesOf(chosen []chosenBMC, fleet fleetView, wanted bool) []use {
 	}
 
 	return uses
+}
+
+// inCluster says which cluster a machine is in, and as what where that is known.
+func inCluster(cluster, role string) string {
+	switch role {
+	case localapi.RoleControlPlane:
+		return "in cluster " + cluster + " (control plane)"
+	case localapi.RoleWorker:
+		return "in cluster " + cluster + " (worker)"
+	default:
+		return "in cluster " + cluster
+	}
 }
 
 // permit asks a person where the act may hurt: before it touches a machine of a

@@ -161,6 +161,7 @@ func (r *rack) Machines() (localapi.MachineList, error) {
 
 		if name == "r1n02" || name == "r1n04" {
 			m.Cluster, m.TalosVersion = "prod", "v1.13.7"
+			m.Role = map[string]string{"r1n02": localapi.RoleWorker, "r1n04": localapi.RoleControlPlane}[name]
 		}
 
 		list.Items = append(list.Items, m)

@@ -5,8 +5,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/infra"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/bmctl/bmctl/power"
+	"github.com/bmctl/bmctl/serve/localapi"
 	own "github.com/bmctl/bmctl/serve/resources/specs"
 )
 
@@ -39,6 +42,28 @@ func TestTarget(t *testing.T) {
 
 		if diff := cmp.Diff(test.want, got, cmpopts.IgnoreFields(power.Target{}, "Password")); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", name, diff)
+		}
+	}
+}
+
+// The labels that Omni keeps on a machine say what it is in its cluster.
+func TestClusterOf(t *testing.T) {
+	for _, test := range []struct {
+		labels        []string
+		cluster, role string
+	}{
+		{nil, "", ""},
+		{[]string{omni.LabelCluster}, "prod", ""},
+		{[]string{omni.LabelCluster, omni.LabelWorkerRole}, "prod", localapi.RoleWorker},
+		{[]string{omni.LabelCluster, omni.LabelControlPlaneRole}, "prod", localapi.RoleControlPlane},
+	} {
+		m := Machine{Infra: infra.NewMachine("m")}
+		for _, label := range test.labels {
+			m.Infra.Metadata().Labels().Set(label, map[string]string{omni.LabelCluster: "prod"}[label])
+		}
+
+		if cluster, role := clusterOf(m); cluster != test.cluster || role != test.role {
+			t.Errorf("with %q: %q, %q", test.labels, cluster, role)
 		}
 	}
 }

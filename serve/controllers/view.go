@@ -56,6 +56,23 @@ func (c *Controller) listed(id string) (Machine, error) {
 	return m, nil
 }
 
+// clusterOf says which cluster the machine is in, and as what, by the labels that
+// Omni keeps on it while it is.
+func clusterOf(m Machine) (cluster, role string) {
+	labels := m.Infra.Metadata().Labels()
+	cluster, _ = labels.Get(omni.LabelCluster)
+
+	if _, ok := labels.Get(omni.LabelControlPlaneRole); ok {
+		return cluster, localapi.RoleControlPlane
+	}
+
+	if _, ok := labels.Get(omni.LabelWorkerRole); ok {
+		return cluster, localapi.RoleWorker
+	}
+
+	return cluster, ""
+}
+
 // View returns one machine as people are shown it, ErrNotFound or ErrNotYet.
 func (c *Controller) View(id string) (localapi.Machine, error) {
 	m, err := c.listed(id)
@@ -65,7 +82,7 @@ func (c *Controller) View(id string) (localapi.Machine, error) {
 
 	facts := c.facts(m)
 	plan := policy.PlanFor(facts)
-	cluster, _ := m.Infra.Metadata().Labels().Get(omni.LabelCluster)
+	cluster, role := clusterOf(m)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,6 +98,7 @@ func (c *Controller) View(id string) (localapi.Machine, error) {
 		Status:        status,
 		Reason:        reason,
 		Cluster:       cluster,
+		Role:          role,
 		TalosVersion:  m.Infra.TypedSpec().Value.ClusterTalosVersion,
 		ReadyToUse:    m.Reported != nil && m.Reported.TypedSpec().Value.ReadyToUse,
 		Installed:     facts.Installed(),

@@ -552,6 +552,10 @@ func TestPersonsPower(t *testing.T) {
 
 	eventually(t, l, "running", func() bool { return view(t, l, m).Status == localapi.StatusRunning })
 
+	if v := view(t, l, m); v.Cluster != "prod" || v.Role != localapi.RoleWorker {
+		t.Errorf("it is shown as %q in cluster %q", v.Role, v.Cluster)
+	}
+
 	if err := client.Power(t.Context(), m.UUID, localapi.PowerRequest{Action: "cycle"}); !errors.Is(err, localapi.ErrInCluster) {
 		t.Errorf("got %v, want ErrInCluster", err)
 	}

@@ -25,6 +25,7 @@ type Machine struct {
 	Status        string            `json:"status"`              // one of the Status constants
 	Reason        string            `json:"reason"`              // why the status is what it is
 	Cluster       string            `json:"cluster"`             // empty: not in a cluster
+	Role          string            `json:"role,omitempty"`      // there: one of the Role constants
 	TalosVersion  string            `json:"talosVersion"`        // of the cluster
 	ReadyToUse    bool              `json:"readyToUse"`          // as reported to Omni
 	Installed     bool              `json:"installed"`           // Talos is on its disk
@@ -58,6 +59,12 @@ type LastEvent struct {
 	At   time.Time `json:"at,omitzero"`
 	Text string    `json:"text"`
 }
+
+// The roles of machines in a cluster, as Talos spells them.
+const (
+	RoleControlPlane = "controlplane"
+	RoleWorker       = "worker"
+)
 
 // The status words, the only ones.
 const (
