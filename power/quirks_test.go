@@ -99,7 +99,7 @@ func powerRows() map[string]func(*testing.T) {
 		},
 		"B12": func(t *testing.T) {
 			_, target := over(t, redfish, bmcsim.Config{}, bmcsim.FaultLyingPower)
-			err := open(t, target).Do(within(t, time.Second), power.On)
+			err := open(t, target).Do(within(t, 5*time.Second), power.On)
 			bmctest.WantKind(t, err, target, power.ErrRefused)
 		},
 	}
