@@ -12,7 +12,7 @@ RACE        := ./power/... ./boot/... ./serve/policy/...
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build lab test race lint bench-serve docs share e2e ci clean
+.PHONY: help build lab test race lint bench-peers bench-serve docs share e2e ci clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -51,6 +51,9 @@ bench-serve: build ## memory, CPU and speed of serve; BENCH=Weight/1000 chooses 
 
 e2e: ## one machine with real firmware and a real BMC's protocol (root, Debian)
 	serve/e2e/run.sh
+
+bench-peers: ## how fast beside other programs; for a quiet machine (root, Debian)
+	.ci/bench-peers
 
 ci: ## everything, as continuous integration runs it (root, Debian)
 	.ci/run

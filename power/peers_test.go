@@ -16,21 +16,33 @@ import (
 	"github.com/bmctl/bmctl/power/bmctest"
 )
 
-// How docs/design/performance.md was measured:
-//
-//	go build -o /tmp/bmctl ./cmd/bmctl
-//	go test ./power -run TestBesideIpmipower -v -bmctl /tmp/bmctl
+// peersEnv asks for the comparison, which wants a quiet machine: make bench-peers.
+const peersEnv = "BMCTL_BENCH_PEERS"
+
 var (
-	peersProgram = flag.String("bmctl", "", "measure this bmctl beside ipmipower")
-	peersCount   = flag.Int("peers", 200, "how many simulated BMCs to ask")
-	peersRounds  = flag.Int("rounds", 11, "how often each of the two asks them")
+	peersCount  = flag.Int("peers", 200, "how many simulated BMCs to ask")
+	peersRounds = flag.Int("rounds", 41, "how often each of the two asks them")
 )
+
+// builtProgram is bmctl as it is installed.
+func builtProgram(t *testing.T) string {
+	t.Helper()
+
+	path := filepath.Join(t.TempDir(), "bmctl")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "../cmd/bmctl")
+
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+
+	return path
+}
 
 // The status of many simulated BMCs, asked by bmctl and by ipmipower in turn:
 // whole processes, wall time.
 func TestBesideIpmipower(t *testing.T) {
-	if *peersProgram == "" {
-		t.Skip("a measurement, not a test: give -bmctl PATH")
+	if os.Getenv(peersEnv) == "" {
+		t.Skip("a comparison for a quiet machine: set " + peersEnv + "=1")
 	}
 
 	ipmipower, err := exec.LookPath("ipmipower")
@@ -41,7 +53,7 @@ func TestBesideIpmipower(t *testing.T) {
 	sims, targets := fleet(t, *peersCount)
 	dir := t.TempDir()
 	commands := map[string][]string{
-		"bmctl":     {*peersProgram, "-c", bmctlConfig(t, dir, targets), "power", "status", "@all", "-o", "wide", "--no-headers"},
+		"bmctl":     {builtProgram(t), "-c", bmctlConfig(t, dir, targets), "power", "status", "@all", "-o", "wide", "--no-headers"},
 		"ipmipower": {ipmipower, "--config-file=" + ipmipowerConfig(t, dir), "-D", "LAN_2_0", "-I", "17", "-l", "USER", "-h", hostList(targets), "--stat"},
 	}
 
@@ -62,11 +74,16 @@ func TestBesideIpmipower(t *testing.T) {
 		}
 	}
 
-	for name, all := range took {
+	middle := func(name string) time.Duration {
+		all := took[name]
 		slices.Sort(all)
-		t.Logf("%-9s  median %s  (%s to %s, %d rounds of %d BMCs)", name, all[len(all)/2].Round(time.Millisecond),
+		fmt.Printf("%-9s  median %s  (%s to %s, %d rounds of %d BMCs)\n", name, all[len(all)/2].Round(time.Millisecond),
 			all[0].Round(time.Millisecond), all[len(all)-1].Round(time.Millisecond), len(all), len(sims))
+
+		return all[len(all)/2]
 	}
+
+	fmt.Printf("ratio of the medians %.2f\n", float64(middle("bmctl"))/float64(middle("ipmipower")))
 }
 
 func bmctlConfig(t *testing.T, dir string, targets []power.Target) string {
