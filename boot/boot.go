@@ -30,6 +30,9 @@ type Machine struct {
 	// Serial and Hostname are the firmware's words; empty if not told.
 	Serial   string
 	Hostname string
+	// Manufacturer and Product are those of the system (SMBIOS type 1); empty if not
+	// told.
+	Manufacturer, Product string
 	// Arch is "amd64" or "arm64".
 	Arch string
 	// Addr is where the request came from.

@@ -32,7 +32,7 @@ func (f *fixture) get(t *testing.T, path string) (int, string) {
 }
 
 func TestBootScriptOfEachDecision(t *testing.T) {
-	again := "sleep 15\nchain --replace --autofree %BASE%/ipxe/boot.ipxe?uuid=${uuid}&mac=${netX/mac:hexhyp}&serial=${serial:uristring}&hostname=${hostname:uristring}&arch=${buildarch} ||\n"
+	again := "sleep 15\nchain --replace --autofree %BASE%/ipxe/boot.ipxe?uuid=${uuid}&mac=${netX/mac:hexhyp}&serial=${serial:uristring}&manufacturer=${manufacturer:uristring}&product=${product:uristring}&hostname=${hostname:uristring}&arch=${buildarch} ||\n"
 	for _, c := range []struct {
 		decision boot.Decision
 		method   boot.DiskMethod
@@ -157,11 +157,11 @@ func TestPlaceholdersWait(t *testing.T) {
 func TestWhatAMachineSaysOfItself(t *testing.T) {
 	d := &decider{decision: boot.Decision{Kind: boot.Disk, Reason: "installed"}}
 	f := start(t, boot.Config{Decider: d})
-	query := url.Values{"uuid": {strings.ToUpper(uuid)}, "mac": {"AA-BB-CC-DD-EE-FF"}, "serial": {" A1\n${x}\x00 "}, "hostname": {strings.Repeat("ü", 100)}, "arch": {"i386"}}
+	query := url.Values{"uuid": {strings.ToUpper(uuid)}, "mac": {"AA-BB-CC-DD-EE-FF"}, "serial": {" A1\n${x}\x00 "}, "manufacturer": {"Super\nmicro"}, "product": {"X11DPi"}, "hostname": {strings.Repeat("ü", 100)}, "arch": {"i386"}}
 	f.get(t, "/ipxe/boot.ipxe?"+query.Encode())
 	f.get(t, "/ipxe/boot.ipxe?uuid="+uuid+"&mac=junk&arch=arm64")
 	want := []boot.Machine{
-		{UUID: uuid, MAC: "aa:bb:cc:dd:ee:ff", Serial: "A1${x}", Hostname: strings.Repeat("ü", 64), Arch: "amd64", Addr: loopback},
+		{UUID: uuid, MAC: "aa:bb:cc:dd:ee:ff", Serial: "A1${x}", Manufacturer: "Supermicro", Product: "X11DPi", Hostname: strings.Repeat("ü", 64), Arch: "amd64", Addr: loopback},
 		{UUID: uuid, Arch: "arm64", Addr: loopback},
 	}
 	got := d.machines()

@@ -42,6 +42,8 @@ func parseMachine(query url.Values, from netip.Addr) (Machine, error) {
 		Serial:   word(query.Get("serial")),
 		Hostname: word(query.Get("hostname")),
 		Addr:     from,
+
+		Manufacturer: word(query.Get("manufacturer")), Product: word(query.Get("product")),
 	}
 	if m.UUID == "" {
 		return m, fmt.Errorf("the request has no uuid: the firmware knows no SMBIOS UUID")

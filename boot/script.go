@@ -31,7 +31,7 @@ const defaultRetry = 15 * time.Second
 // bootQuery is what a machine tells of itself when it asks over an interface.
 // iPXE expands it: nothing that a machine says is ever written into a script.
 func bootQuery(nic string) string {
-	return "uuid=${uuid}&mac=${" + nic + "/mac:hexhyp}&serial=${serial:uristring}&hostname=${hostname:uristring}&arch=${buildarch}"
+	return "uuid=${uuid}&mac=${" + nic + "/mac:hexhyp}&serial=${serial:uristring}&manufacturer=${manufacturer:uristring}&product=${product:uristring}&hostname=${hostname:uristring}&arch=${buildarch}"
 }
 
 // scriptData is what the scripts are made of.

@@ -207,6 +207,8 @@ func (a *app) candidates(ctx context.Context, omni *operator.Client) ([]candidat
 		}
 	}
 
+	slices.SortFunc(all, func(a, b candidate) int { return byName(a.ref(), b.ref()) })
+
 	return all, nil
 }
 
@@ -338,7 +340,7 @@ func (c candidate) facts(now time.Time) []string {
 	}
 
 	lines := []string{
-		fmt.Sprintf("%s     %s   S/N %s", c.ID, named(c), unknown(c.seen.Serial)),
+		fmt.Sprintf("%s     %s   %s   S/N %s", c.ID, named(c), cmp.Or(strings.TrimSpace(c.seen.Vendor+" "+c.seen.Model), "model unknown"), unknown(c.seen.Serial)),
 		fmt.Sprintf("%s from %s (mac %s), bmc %s", first, unknown(c.seen.Address), unknown(c.seen.MAC), unknown(c.bmc)),
 		"disks: unknown (the agent does not report them)",
 	}

@@ -77,7 +77,7 @@ func (f *machineFilter) flags(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.selector, "selector", "l", "", "only machines with these labels: rack=r1,!gpu")
 	flags.StringSliceVar(&f.status, "status", nil, "only machines in these states: "+strings.Join(statusWords(), ", "))
 	choiceVar(flags, &f.sort, "sort", "KEY", "order", "name", "id", "status", "power", "cluster", "age")
-	flags.BoolVarP(&f.watch, "watch", "w", false, "go on, and write each machine again when it changes")
+	flags.BoolVarP(&f.watch, "watch", "w", false, "go on, and write each machine again when it changes; a serve that restarts is waited for")
 }
 
 func (f machineFilter) apply(list localapi.MachineList) (localapi.MachineList, error) {

@@ -58,6 +58,7 @@ func machineFacts(m localapi.Machine, now time.Time) [][2]string {
 		{"bmc", strings.TrimSpace(m.BMC.Protocol + " " + m.BMC.Address)},
 		{"bmc latency", latency(m.BMC.LatencySeconds)},
 		{"bmc error", cmp.Or(m.BMC.Error, "none")},
+		{"model", strings.TrimSpace(m.Vendor + " " + m.Model)},
 		{"serial", m.Serial},
 		{"mac", m.MAC},
 		{"address", m.Address},

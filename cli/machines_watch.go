@@ -24,23 +24,34 @@ type watchedMachine struct {
 }
 
 // watchMachines writes every machine once, and again each time it changed, until
-// it is interrupted. When serve goes away the watch ends with that error.
+// it is interrupted. A serve that goes away, to be upgraded for example, is waited
+// for; only one that is not there at the start ends the watch.
 func (a *app) watchMachines(ctx context.Context, client *localapi.Client, filter machineFilter) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	all, err := client.Machines(ctx)
+	if err != nil {
+		return err
+	}
 
 	happened := make(chan struct{}, 1)
-	go follow(ctx, cancel, client, happened)
+	go follow(ctx, client, happened)
 
 	ticker := time.NewTicker(refresh)
 	defer ticker.Stop()
 
-	shown := map[string]localapi.Machine{}
+	shown, first, away := map[string]localapi.Machine{}, true, false
 
-	for first := true; ; first = false {
-		if err := a.writeChanges(ctx, client, filter, shown, first); err != nil {
-			return err
+	for {
+		if err == nil {
+			if err := a.writeChanges(filter, all, shown, first); err != nil {
+				return err
+			}
 		}
+
+		if (err != nil) != away && ctx.Err() == nil {
+			away = a.sayAway(err)
+		}
+
+		first = false
 
 		select {
 		case <-ctx.Done():
@@ -48,32 +59,47 @@ func (a *app) watchMachines(ctx context.Context, client *localapi.Client, filter
 		case <-happened:
 		case <-ticker.C:
 		}
+
+		all, err = client.Machines(ctx)
 	}
+}
+
+// sayAway tells that serve went away, or came back, and returns which.
+func (a *app) sayAway(err error) (away bool) {
+	if err == nil {
+		a.note("serve answers again")
+
+		return false
+	}
+
+	a.warn("%v; waiting for it", err)
+
+	return true
 }
 
 // follow says in the channel that something happened; what it was, the next
-// snapshot tells.
-func follow(ctx context.Context, cancel context.CancelCauseFunc, client *localapi.Client, happened chan<- struct{}) {
-	for _, err := range client.Events(ctx, localapi.Now) {
-		if err != nil {
-			cancel(err)
+// snapshot tells. A stream that ends is something as well, and is begun again.
+func follow(ctx context.Context, client *localapi.Client, happened chan<- struct{}) {
+	for ctx.Err() == nil {
+		for _, err := range client.Events(ctx, localapi.Now) {
+			select {
+			case happened <- struct{}{}:
+			default: // one is waiting already
+			}
 
-			return
+			if err != nil {
+				break
+			}
 		}
 
 		select {
-		case happened <- struct{}{}:
-		default: // one is waiting already
+		case <-ctx.Done():
+		case <-time.After(refresh):
 		}
 	}
 }
 
-func (a *app) writeChanges(ctx context.Context, client *localapi.Client, filter machineFilter, shown map[string]localapi.Machine, first bool) error {
-	all, err := client.Machines(ctx)
-	if err != nil {
-		return err
-	}
-
+func (a *app) writeChanges(filter machineFilter, all localapi.MachineList, shown map[string]localapi.Machine, first bool) error {
 	list, err := filter.apply(all)
 	if err != nil {
 		return err

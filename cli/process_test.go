@@ -144,16 +144,66 @@ func TestWatchShowsWhatChanges(t *testing.T) {
 		}
 	}
 
-	if err := w.stop(); err != nil {
-		t.Error(err)
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
 	}
 
 	if _, err := io.Copy(io.Discard, stdout); err != nil {
 		t.Error(err)
 	}
 
-	if code := exitCode(t, cmd.Wait()); code != 5 {
-		t.Errorf("serve went away: exit code %d, want 5", code)
+	if code := exitCode(t, cmd.Wait()); code != 130 {
+		t.Errorf("interrupted: exit code %d, want 130", code)
+	}
+}
+
+// TestWatchOutlivesServe takes serve away and brings it back with another machine.
+func TestWatchOutlivesServe(t *testing.T) {
+	w := newWorld(t, machineA)
+	cmd := command(t, w, "machines", "--watch", "--status", "pending", "-o", "json")
+
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+
+	data, notes := bufio.NewScanner(stdout), bufio.NewScanner(stderr)
+	expect := func(from *bufio.Scanner, text string) {
+		t.Helper()
+
+		if !from.Scan() || !strings.Contains(from.Text(), text) {
+			t.Fatalf("%q has no %q", from.Text(), text)
+		}
+	}
+
+	expect(data, machineA)
+	report(t, w.close())
+	expect(notes, "bmctl: warning: bmctl serve is not running")
+
+	report(t, w.join(t.Context(), []string{machineB}))
+	report(t, w.listen())
+	expect(notes, "serve answers again")
+
+	for !strings.Contains(data.Text(), machineB) { // first seen moves with the clock: the other one's lines may stand between
+		if !data.Scan() {
+			t.Fatal("the watch ended")
+		}
+	}
+
+	report(t, cmd.Process.Signal(os.Interrupt))
+	expect(notes, `"code":"interrupted"`)
+
+	if code := exitCode(t, cmd.Wait()); code != 130 {
+		t.Errorf("exit code %d, want 130", code)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -61,21 +60,12 @@ func startRack(dir string) (*rack, error) {
 		return nil, errors.Join(err, r.close())
 	}
 
-	server := localapi.NewServer(r, slog.New(slog.DiscardHandler))
-	if err := server.Listen(filepath.Join(dir, "sock"), ""); err != nil {
+	closeSocket, err := serveSocket(filepath.Join(dir, "sock"), r)
+	if err != nil {
 		return nil, errors.Join(err, r.close())
 	}
 
-	serving, end := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-
-	go func() { done <- server.Serve(serving) }()
-
-	r.stop = sync.OnceValue(func() error {
-		end()
-
-		return errors.Join(<-done, r.close())
-	})
+	r.stop = sync.OnceValue(func() error { return errors.Join(closeSocket(), r.close()) })
 
 	return r, nil
 }

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/bmctl/bmctl/cli/out"
+	"github.com/bmctl/bmctl/serve/localapi"
 )
 
 func (a *app) releaseCommand() *cobra.Command {
@@ -47,7 +49,15 @@ func (a *app) release(ctx context.Context, target, reason string) error {
 	}
 
 	m := all.Items[indexes[0]]
-	if err := client.Release(ctx, m.ID, reason); err != nil {
+	err = client.Release(ctx, m.ID, reason)
+	if errors.Is(err, localapi.ErrRefused) {
+		f := failf(codeRefused, "bmctl machines get "+handle(m, machineRefs(all.Items)), "%w", err)
+		f.target = m.ID
+
+		return f
+	}
+
+	if err != nil {
 		return err
 	}
 

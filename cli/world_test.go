@@ -55,7 +55,8 @@ const (
 type world struct {
 	omni   *omnisim.Server
 	socket string
-	stop   func() error
+	close  func() error // of the socket alone
+	stop   func() error // of everything
 }
 
 // startWorld joins the machines to an Omni in dir and serves the socket there.
@@ -70,13 +71,31 @@ func startWorld(dir string, machines ...string) (*world, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 
-	if err := w.join(ctx, machines); err != nil {
+	if err := errors.Join(w.register(ctx), w.join(ctx, machines)); err != nil {
 		return nil, errors.Join(err, sim.Close())
 	}
 
-	server := localapi.NewServer(&fleet{sim: sim, asked: map[string]int{}}, slog.New(slog.DiscardHandler))
-	if err := server.Listen(w.socket, ""); err != nil {
+	if err := w.listen(); err != nil {
 		return nil, errors.Join(err, sim.Close())
+	}
+
+	w.stop = sync.OnceValue(func() error { return errors.Join(w.close(), sim.Close()) })
+
+	return w, nil
+}
+
+// listen opens the socket, as serve does when it starts.
+func (w *world) listen() (err error) {
+	w.close, err = serveSocket(w.socket, &fleet{sim: w.omni, asked: map[string]int{}})
+
+	return err
+}
+
+// serveSocket serves the local API of a backend until it is closed.
+func serveSocket(path string, backend localapi.Backend) (closeIt func() error, err error) {
+	server := localapi.NewServer(backend, slog.New(slog.DiscardHandler))
+	if err := server.Listen(path, ""); err != nil {
+		return nil, err
 	}
 
 	serving, end := context.WithCancel(context.Background())
@@ -84,23 +103,22 @@ func startWorld(dir string, machines ...string) (*world, error) {
 
 	go func() { done <- server.Serve(serving) }()
 
-	w.stop = sync.OnceValue(func() error {
+	return sync.OnceValue(func() error {
 		end()
 
-		return errors.Join(<-done, sim.Close())
-	})
-
-	return w, nil
+		return <-done
+	}), nil
 }
 
-func (w *world) join(ctx context.Context, machines []string) error {
+// register makes the provider known to Omni.
+func (w *world) register(ctx context.Context) error {
 	status := infra.NewProviderStatus(provider)
 	status.Metadata().Labels().Set(omni.LabelIsStaticInfraProvider, "")
 
-	if err := w.omni.State().Create(ctx, status); err != nil {
-		return err
-	}
+	return w.omni.State().Create(ctx, status)
+}
 
+func (w *world) join(ctx context.Context, machines []string) error {
 	config, err := safe.StateGetByID[*siderolink.ProviderJoinConfig](ctx, w.omni.State(), provider)
 	if err != nil {
 		return err
@@ -186,7 +204,7 @@ func (f *fleet) show(m *infra.Machine) localapi.Machine {
 	name, _, _ := strings.Cut(id, "-")
 	shown := localapi.Machine{
 		ID: id, Name: name, Power: "on", Stage: "agent", Status: localapi.StatusPending, Reason: "waits to be accepted", Labels: map[string]string{},
-		Serial: "A1234567", MAC: "3c:ec:ef:12:34:56", Address: "10.0.2.141", FirstSeen: time.Now().Add(-31 * time.Second),
+		Serial: "A1234567", Vendor: "Supermicro", Model: "X11DPi", MAC: "3c:ec:ef:12:34:56", Address: "10.0.2.141", FirstSeen: time.Now().Add(-31 * time.Second),
 		LastEvent: localapi.LastEvent{At: time.Now().Add(-31 * time.Second), Text: "first seen, waits for accept"},
 	}
 

@@ -53,6 +53,8 @@ type Client struct {
 	UUID     string   // default: made up, see MadeUpUUID
 	// Serial and Hostname are what the machine says of itself; may be empty.
 	Serial, Hostname string
+	// Manufacturer and Product are the system's in its SMBIOS tables; may be empty.
+	Manufacturer, Product string
 
 	// Examine looks closer than a machine would: it reads the loader with other block
 	// sizes and windows too, judges certificates and clocks, skips the sleeps of

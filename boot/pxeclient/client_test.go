@@ -54,7 +54,7 @@ func serve(t *testing.T, config boot.Config, decide decision) *pxeclient.Client 
 	return &pxeclient.Client{
 		DHCP: addrs.DHCP, ProxyDHCP: addrs.ProxyDHCP, TFTPPort: int(addrs.TFTP.Port()),
 		Local: netip.MustParseAddr("127.77.1.2"), MAC: "02:00:00:00:00:02", UUID: "4c4c4544-0042-3610-8054-b4c04f564433",
-		Serial: "S 1", Hostname: "r1n01", SleepScale: 0.001,
+		Serial: "S 1", Manufacturer: "Maker & Sons", Product: "Box", Hostname: "r1n01", SleepScale: 0.001,
 	}
 }
 
@@ -78,7 +78,7 @@ func TestBootsFromTheDiskOnEveryFirmware(t *testing.T) {
 				if err != nil || result.Outcome != pxeclient.OutcomeDisk {
 					t.Fatalf("%+v, %v", result, err)
 				}
-				want := boot.Machine{UUID: client.UUID, MAC: client.MAC, Serial: "S 1", Hostname: "r1n01", Arch: c.arch, Addr: client.Local}
+				want := boot.Machine{UUID: client.UUID, MAC: client.MAC, Serial: "S 1", Manufacturer: "Maker & Sons", Product: "Box", Hostname: "r1n01", Arch: c.arch, Addr: client.Local}
 				if asked != want {
 					t.Errorf("the decider was asked for %+v, not %+v", asked, want)
 				}

@@ -18,7 +18,7 @@ func (b *boot) settings(offer Offer) *settings {
 	s := &settings{
 		nic: map[string]string{"mac": b.mac.String(), "ifname": "net0"},
 		set: map[string]string{
-			"uuid": b.UUID, "serial": b.Serial, "hostname": b.Hostname, "buildarch": b.buildarch(), "platform": b.platform(),
+			"uuid": b.UUID, "serial": b.Serial, "manufacturer": b.Manufacturer, "product": b.Product, "hostname": b.Hostname, "buildarch": b.buildarch(), "platform": b.platform(),
 			"user-class": b.ipxeIdentity().userClass, "filename": offer.File, "version": "1.21.1+",
 		},
 	}

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"strings"
@@ -88,6 +89,7 @@ func (c *Controller) noteAsked(m Machine, asker boot.Machine) {
 		b.serial = asker.Serial
 	}
 
+	b.vendor, b.model = cmp.Or(asker.Manufacturer, b.vendor), cmp.Or(asker.Product, b.model)
 	b.asked, b.mac, b.addr = true, asker.MAC, asker.Addr.Unmap().String()
 	b.stage, b.stageAt = string(boot.EventScript), time.Now()
 

@@ -62,6 +62,8 @@ type bootState struct {
 	mac       string
 	addr      string
 	serial    string // as first seen
+	vendor    string // of the system, and its model
+	model     string
 	firstSeen time.Time
 	attempt   attempt
 }

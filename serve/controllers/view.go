@@ -112,6 +112,8 @@ func (c *Controller) View(id string) (localapi.Machine, error) {
 		MAC:           l.boot.mac,
 		Address:       l.boot.addr,
 		Serial:        l.boot.serial,
+		Vendor:        l.boot.vendor,
+		Model:         l.boot.model,
 		FirstSeen:     firstOf(l.boot.firstSeen, m.Infra.Metadata().Created()),
 		AgentSince:    l.agentSince,
 		BootDecision:  [...]string{"wait", "agent", "talos", "disk"}[plan.Boot],

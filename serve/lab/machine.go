@@ -176,7 +176,7 @@ func (m *Machine) bootNetwork(ctx context.Context) error {
 	client := &pxeclient.Client{
 		DHCP: serve.DHCP, ProxyDHCP: serve.ProxyDHCP, TFTPPort: int(serve.TFTP.Port()),
 		Local: m.local, Firmware: pxeclient.UEFI, Arch: "amd64",
-		MAC: m.MAC, UUID: m.UUID, Serial: m.Serial, Hostname: m.Name,
+		MAC: m.MAC, UUID: m.UUID, Serial: m.Serial, Manufacturer: "Lab", Product: "Pizza Box", Hostname: m.Name,
 		SleepScale: m.lab.cfg.SleepScale, Log: m.log,
 	}
 

@@ -38,6 +38,8 @@ type Machine struct {
 	MAC           string            `json:"mac,omitempty"`       // that asked last
 	Address       string            `json:"address,omitempty"`   // that asked last
 	Serial        string            `json:"serial,omitempty"`
+	Vendor        string            `json:"vendor,omitempty"` // of the system, as its firmware says
+	Model         string            `json:"model,omitempty"`
 	FirstSeen     time.Time         `json:"firstSeen,omitzero"`
 	AgentSince    time.Time         `json:"agentSince,omitzero"` // zero: no agent connected
 	BootDecision  string            `json:"bootDecision"`        // what its next boot would be answered: agent, talos, disk, wait
