@@ -51,10 +51,15 @@ type machineAct struct {
 }
 
 func (a *app) machineActCommands() []*cobra.Command {
-	return []*cobra.Command{
-		a.labelCommand(), a.cordonCommand(true), a.cordonCommand(false), a.rebootCommand(), a.powerOffCommand(), a.powerOnCommand(),
-		a.preferCommand(), a.kernelArgsCommand(), a.bmcCommand(), a.removeCommand(),
+	commands := []*cobra.Command{
+		a.labelCommand(), a.cordonCommand(true), a.cordonCommand(false), a.preferCommand(), a.kernelArgsCommand(), a.bmcCommand(), a.removeCommand(),
 	}
+
+	for _, request := range powerRequests() {
+		commands = append(commands, a.powerRequestCommand(request))
+	}
+
+	return commands
 }
 
 // machineArgs demands at least one machine.

@@ -11,81 +11,63 @@ import (
 	"github.com/bmctl/bmctl/serve/operator"
 )
 
-func (a *app) rebootCommand() *cobra.Command {
-	var f actFlags
+// powerRequest is a command that asks Omni for something about machines' power.
+type powerRequest struct {
+	act         machineAct
+	short, long string
+	// disrupts says what happens to machines in a cluster, which is asked about
+	// first; empty: nothing is asked.
+	disrupts string
+}
 
-	cmd := &cobra.Command{
-		Use:   "reboot MACHINE...",
-		Short: "Have serve reset machines, once",
-		Long: `Ask for one reboot of each machine. serve resets it through its BMC, without telling
+func powerRequests() []powerRequest {
+	return []powerRequest{{
+		act: machineAct{
+			verb: "reboot", done: "reboot-requested", kind: "RebootResultList", guard: notAccepted,
+			do: func(ctx context.Context, omni *operator.Client, id string) error { return omni.Reboot(ctx, id) },
+		},
+		short: "Have serve reset machines, once",
+		long: `Ask for one reboot of each machine. serve resets it through its BMC, without telling
 the operating system, once --min-reboot-interval since its last start has passed.
 Of a machine that is off nothing is rebooted. Machines in a cluster are asked
-about first.
-` + needsOperator,
-		Args: machineArgs, ValidArgsFunction: a.completeMachines,
-	}
-
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.actOn(cmd.Context(), args, f, machineAct{
-			verb: "reboot", done: "reboot-requested", kind: "RebootResultList", guard: notAccepted,
-			permit: a.permitDisruption("reboot", "will be reset, without telling the operating system"),
-			do:     func(ctx context.Context, omni *operator.Client, id string) error { return omni.Reboot(ctx, id) },
-		})
-	}
-
-	f.add(cmd.Flags())
-	f.addYes(cmd.Flags())
-
-	return cmd
-}
-
-func (a *app) powerOffCommand() *cobra.Command {
-	var f actFlags
-
-	cmd := &cobra.Command{
-		Use:   "power-off MACHINE...",
-		Short: "Have Omni shut machines of a cluster down, and leave them off",
-		Long: `Ask Omni to shut the operating system of machines in a cluster down, and serve to
-leave them off until bmctl machines power-on. serve never cuts their power.
-A machine in no cluster is off unless its power is preferred on.
-` + needsOperator,
-		Args: machineArgs, ValidArgsFunction: a.completeMachines,
-	}
-
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.actOn(cmd.Context(), args, f, machineAct{
+about first.`,
+		disrupts: "will be reset, without telling the operating system",
+	}, {
+		act: machineAct{
 			verb: "power-off", done: "power-off-requested", kind: "PowerOffResultList", guard: notInCluster,
-			permit: a.permitDisruption("power-off", "will be shut down"),
-			do:     func(ctx context.Context, omni *operator.Client, id string) error { return omni.PowerOff(ctx, id) },
-		})
-	}
-
-	f.add(cmd.Flags())
-	f.addYes(cmd.Flags())
-
-	return cmd
-}
-
-func (a *app) powerOnCommand() *cobra.Command {
-	var f actFlags
-
-	cmd := &cobra.Command{
-		Use:   "power-on MACHINE...",
-		Short: "Take power-off back: serve powers machines on if something wants them on",
-		Long: `Take bmctl machines power-off back. serve then powers the machine on if its cluster
-or its preferred power wants that.
-` + needsOperator,
-		Args: machineArgs, ValidArgsFunction: a.completeMachines,
-	}
-
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.actOn(cmd.Context(), args, f, machineAct{
+			do: func(ctx context.Context, omni *operator.Client, id string) error { return omni.PowerOff(ctx, id) },
+		},
+		short: "Have Omni shut machines of a cluster down, and leave them off",
+		long: `Ask Omni to shut the operating system of machines in a cluster down, and serve to
+leave them off until bmctl machines power-on. serve never cuts their power.
+A machine in no cluster is off unless its power is preferred on.`,
+		disrupts: "will be shut down",
+	}, {
+		act: machineAct{
 			verb: "power-on", done: "power-on-requested", kind: "PowerOnResultList",
 			do: func(ctx context.Context, omni *operator.Client, id string) error { return omni.PowerOn(ctx, id) },
-		})
+		},
+		short: "Take power-off back: serve powers machines on if something wants them on",
+		long: `Take bmctl machines power-off back. serve then powers the machine on if its cluster
+or its preferred power wants that.`,
+	}}
+}
+
+func (a *app) powerRequestCommand(r powerRequest) *cobra.Command {
+	var f actFlags
+
+	cmd := &cobra.Command{
+		Use: r.act.verb + " MACHINE...", Short: r.short, Long: r.long + "\n" + needsOperator,
+		Args: machineArgs, ValidArgsFunction: a.completeMachines,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.actOn(cmd.Context(), args, f, r.act) },
 	}
 
 	f.add(cmd.Flags())
+
+	if r.disrupts != "" {
+		f.addYes(cmd.Flags())
+		r.act.permit = a.permitDisruption(r.act.verb, r.disrupts)
+	}
 
 	return cmd
 }
