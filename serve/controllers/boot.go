@@ -116,6 +116,22 @@ func (c *Controller) noteAsked(m Machine, asker boot.Machine) {
 	c.Enqueue(m.ID)
 }
 
+// keepAsked keeps what a machine told when it asked for its script before Omni knew
+// it: its agent calls again after a restart of ours, from the same address.
+func (c *Controller) keepAsked(id string) {
+	if c.store.machine(id).Address != "" {
+		return
+	}
+
+	c.mu.Lock()
+	b := c.live(id).boot
+	c.mu.Unlock()
+
+	if b.asked {
+		c.checkBoard(id, b, b.serial)
+	}
+}
+
 // checkBoard compares the serial number of a boot request with the one first
 // seen for the id, over restarts: cheap boards share ids, and a wipe could hit
 // the wrong machine.

@@ -191,12 +191,14 @@ func (c *Controller) look(ctx context.Context, id string) error {
 	if c.known.Complete() {
 		c.store.note(id, m.facts().Installed())
 	}
+	c.keepAsked(id)
 
 	if !c.mayWrite() || c.released(m) {
 		return nil
 	}
 
 	c.seeded.Do(c.seedBudget)
+	c.noteFuture(m)
 
 	for _, step := range []func(context.Context, Machine) error{c.hold, c.recordWipe, c.settleReboot} {
 		if err := step(ctx, m); err != nil {
@@ -303,14 +305,6 @@ func (l *live) agentSeen(connected bool) {
 	}
 }
 
-// elapsed tells whether interval has passed since t. A t in the future, from a
-// clock that was wrong once, counts as passed.
-func elapsed(t time.Time, interval time.Duration) bool {
-	since := time.Since(t)
-
-	return since < 0 || since >= interval
-}
-
 // observe publishes an event of a machine.
 func (c *Controller) observe(id, kind, text, reason string) {
 	c.mu.Lock()
@@ -318,8 +312,13 @@ func (c *Controller) observe(id, kind, text, reason string) {
 	l.lastText, l.lastAt = text, time.Now()
 	c.mu.Unlock()
 
+	c.tell(localapi.Event{At: time.Now(), MachineID: id, Type: kind, Text: text, Reason: reason})
+}
+
+// tell publishes an event.
+func (c *Controller) tell(e localapi.Event) {
 	if c.cfg.Observe != nil {
-		c.cfg.Observe(localapi.Event{At: time.Now(), MachineID: id, Type: kind, Text: text, Reason: reason})
+		c.cfg.Observe(e)
 	}
 }
 

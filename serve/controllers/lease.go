@@ -23,6 +23,9 @@ const (
 	// heartbeatValid is for how long Omni shows a provider as connected.
 	heartbeatValid = 31 * time.Second
 	heartbeatEvery = 30 * time.Second
+	// leaseLongGone is how far a lease must have run out for that to be believed at
+	// once, whoever's clock it was written by.
+	leaseLongGone = 10 * time.Minute
 )
 
 // lease keeps two serves of one provider id from acting at once: the holder alone
@@ -35,6 +38,12 @@ type lease struct {
 	other      string // who holds it, if not we
 	refused    string // Omni's refusal, if it refuses us altogether
 	lastBeat   time.Time
+	skew       time.Duration // of Omni's clock against ours, beyond what the way explains
+	skewed     bool          // that was told
+
+	// The other's lease as last seen, and since when it is so by our clock.
+	seen   string
+	seenAt time.Time
 }
 
 func newLease(c *Controller) *lease { return &lease{c: c} }
@@ -68,8 +77,9 @@ func (l *lease) foreign() string {
 		return ""
 	}
 
+	// Its age is Omni's word: the other's clock may be wrong.
 	at := health.TypedSpec().Value.LastHeartbeatTimestamp.AsTime()
-	if l.c.store.ownHeartbeat(at) || time.Since(at) >= heartbeatValid {
+	if l.c.store.ownHeartbeat(at) || time.Now().Add(l.skew).Sub(health.Metadata().Updated()) >= heartbeatValid {
 		return ""
 	}
 
@@ -168,23 +178,39 @@ func refusal(err error, provider string) string {
 func (l *lease) take(ctx context.Context) (other string, err error) {
 	me := l.c.store.holder()
 
-	_, err = l.c.cfg.State.ModifyWithResult(ctx, resources.NewLease(l.c.cfg.ProviderID), func(r resource.Resource) error {
+	var sent time.Time
+
+	written, err := l.c.cfg.State.ModifyWithResult(ctx, resources.NewLease(l.c.cfg.ProviderID), func(r resource.Resource) error {
 		spec := r.(*resources.Lease).TypedSpec().Value //nolint:forcetypeassert // the state returns the type that was asked for
 		other = ""
 
-		if spec.Holder != me && spec.Holder != "" && time.Now().Before(spec.Expires.AsTime()) && !l.c.cfg.Takeover {
+		if spec.Holder != me && spec.Holder != "" && !l.c.cfg.Takeover && l.alive(r, spec.Expires.AsTime()) {
 			other = fmt.Sprintf("another serve, on %s, holds the lease until %s: stop it, or start with --takeover",
 				spec.Host, spec.Expires.AsTime().UTC().Format(time.TimeOnly+"Z"))
 
 			return nil
 		}
 
-		spec.Holder, spec.Host, spec.Expires = me, l.c.cfg.Host, timestamppb.New(time.Now().Add(leaseValid))
+		sent = time.Now()
+		spec.Holder, spec.Host, spec.Expires = me, l.c.cfg.Host, timestamppb.New(sent.Add(leaseValid))
 
 		return nil
 	}, state.WithUpdateOwner(""))
+	if err == nil && other == "" {
+		l.compareClocks(sent, written.Metadata().Updated())
+	}
 
 	return other, err
+}
+
+// alive tells whether another's lease is in force. It is as long as it is renewed,
+// whatever its holder's clock says, and for the time of a lease after that by ours.
+func (l *lease) alive(r resource.Resource, expires time.Time) bool {
+	if now := r.Metadata().Version().String(); now != l.seen {
+		l.seen, l.seenAt = now, time.Now()
+	}
+
+	return time.Since(l.seenAt) < leaseValid && time.Since(expires) < leaseLongGone
 }
 
 // beat sends the provider's heartbeat.

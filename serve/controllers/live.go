@@ -52,6 +52,8 @@ type live struct {
 	bmcSpec  string // of the access that bmc was opened with
 	lastText string
 	lastAt   time.Time
+
+	futureStart time.Time // that was told of
 }
 
 // bootState is what was last seen of a machine on the network.

@@ -22,6 +22,7 @@ import (
 	"github.com/bmctl/bmctl/boot"
 	"github.com/bmctl/bmctl/power"
 	"github.com/bmctl/bmctl/serve/controllers"
+	"github.com/bmctl/bmctl/serve/localapi"
 	"github.com/bmctl/bmctl/serve/resources"
 )
 
@@ -51,6 +52,7 @@ type world struct {
 
 	disruptions int // the limit in ten minutes
 	polls       int // at once
+	events      []localapi.Event
 }
 
 func newWorld(t *testing.T, machines int) *world {
@@ -80,7 +82,7 @@ func (w *world) start() {
 		MinRebootInterval: 15 * time.Minute, MaxDisruptions: w.disruptions, MaxStaleness: 10 * time.Minute,
 		PollInterval: 30 * time.Second, PollConcurrency: w.polls, PollTimeout: 5 * time.Second,
 		PXEMode: power.ModeUEFI, DiskMethod: func(boot.Machine) boot.DiskMethod { return boot.DiskExit },
-		StateDir: w.dir,
+		StateDir: w.dir, Observe: w.observe,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -96,6 +98,13 @@ func (w *world) start() {
 		defer close(stopped)
 		ctrl.Run(ctx)
 	}()
+}
+
+func (w *world) observe(e localapi.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	w.events = append(w.events, e)
 }
 
 // crash ends serve in the middle of whatever it does: nothing can be written any
