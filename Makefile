@@ -12,7 +12,7 @@ RACE        := ./power/... ./boot/... ./serve/policy/...
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build lab test race lint bench-peers bench-serve docs share e2e ci clean
+.PHONY: help build lab test race soak lint bench-peers bench-serve docs share e2e ci clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,6 +29,9 @@ test: ## all tests but the end-to-end one
 
 race: ## the tests of power, boot and the policy under the race detector
 	CGO_ENABLED=1 $(GO) test -race $(RACE)
+
+soak: ## a storm of faults over fifty machines, two minutes; SOAK='-seed 7 -for 30m' passes flags on
+	$(GO) test -count=1 -timeout=0 -v -run '^TestSoak$$' ./serve/lab/soak -args -for 2m $(SOAK)
 
 lint: $(LINTER) ## formatting and static checks
 	$(LINTER) run ./...
