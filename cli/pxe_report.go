@@ -24,7 +24,7 @@ type pxeTestList struct {
 
 // pxeTest is one boot. The kernel's arguments are not in it: they hold secrets.
 type pxeTest struct {
-	Firmware string    `json:"firmware"` // bios, uefi, http or ipxe
+	Firmware string    `json:"firmware"` // bios, uefi, http, ipxe, uboot or rpi
 	Arch     string    `json:"arch"`
 	MAC      string    `json:"mac"`
 	UUID     string    `json:"uuid"`

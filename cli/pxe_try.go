@@ -49,7 +49,7 @@ which does not. It exits with 8 where a kind of firmware would not boot.`,
 	flags.StringVar(&f.server, "server", "", "ask the DHCP or ProxyDHCP server at `ADDR` by unicast; no root is needed")
 	flags.StringVar(&f.relay, "relay", "", "with --server, be a relay agent: ask from `ADDR`, an address of this host, port 67")
 	choiceVar(flags, &f.arch, "arch", "ARCH", "architecture of the machine", "amd64", "arm64")
-	flags.StringSliceVar(&f.firmware, "firmware", nil, "only these kinds of `FIRMWARE`: "+strings.Join(firmwareWords(), " | ")+" (default all)")
+	flags.StringSliceVar(&f.firmware, "firmware", nil, "only these kinds of `FIRMWARE`: "+strings.Join(firmwareWords(), " | ")+" (default all that the architecture has, but rpi)")
 	flags.StringVar(&f.mac, "mac", "", "the machine's Ethernet `ADDRESS` (default: made up)")
 	flags.StringVar(&f.uuid, "uuid", "", "the machine's `UUID` (default: made up; serve answers it and keeps nothing of it)")
 	flags.DurationVar(&f.timeout, "timeout", 10*time.Second, "how long a server may be silent")
@@ -75,7 +75,19 @@ func completeInterfaces(*cobra.Command, []string, string) ([]string, cobra.Shell
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-func firmwareWords() []string { return []string{"bios", "uefi", "http", "ipxe"} }
+func firmwareWords() []string { return []string{"bios", "uefi", "http", "ipxe", "uboot", "rpi"} }
+
+// runsOn says whether a kind of firmware exists on the architecture.
+func runsOn(word, arch string) bool {
+	switch word {
+	case "bios":
+		return arch == "amd64"
+	case "uboot", "rpi":
+		return arch == "arm64"
+	default:
+		return true
+	}
+}
 
 func firmwareOf(word string) pxeclient.Firmware {
 	if word == "http" {
@@ -92,13 +104,17 @@ func (f pxeFlags) chosen() ([]string, error) {
 			return nil, usagef("--firmware %q: want %s", word, strings.Join(firmwareWords(), ", "))
 		}
 
-		if word == "bios" && f.arch == "arm64" {
-			return nil, usagef("--firmware bios: there is none on arm64")
+		if !runsOn(word, f.arch) {
+			return nil, usagef("--firmware %s: there is none on %s (--arch)", word, f.arch)
 		}
 	}
 
 	return slices.DeleteFunc(firmwareWords(), func(word string) bool {
-		return len(f.firmware) > 0 && !slices.Contains(f.firmware, word) || word == "bios" && f.arch == "arm64"
+		if len(f.firmware) == 0 {
+			return !runsOn(word, f.arch) || word == "rpi" // which needs files that few sites have
+		}
+
+		return !slices.Contains(f.firmware, word)
 	}), nil
 }
 
@@ -150,7 +166,7 @@ func (a *app) pxeTest(ctx context.Context, f pxeFlags) (err error) {
 // is in the report.
 func (a *app) pxeTry(ctx context.Context, client pxeclient.Client, word string, report *pxeReport) error {
 	client.Firmware = firmwareOf(word)
-	client.MAC = cmp.Or(client.MAC, pxeclient.MadeUpMAC())
+	client.MAC = cmp.Or(client.MAC, client.Firmware.MadeUpMAC())
 	madeUp := client.UUID == ""
 	client.UUID = cmp.Or(client.UUID, pxeclient.MadeUpUUID())
 	client.OnStep = report.step

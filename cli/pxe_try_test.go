@@ -399,9 +399,71 @@ func wrongLoaders() map[string]wrong {
 	}
 }
 
+// piService is what dnsmasq says to a Raspberry Pi.
+const piService = "--pxe-service=0,Raspberry Pi Boot"
+
+func wrongBoards() map[string]wrong {
+	return map[string]wrong{
+		// dnsmasq's proxy answers the vendor class PXEClient alone, and U-Boot has its own.
+		"U-Boot and a proxy": {
+			build: func(s *segment) {
+				s.site(siteAddr)
+				s.proxy(goodLoaders())
+			},
+			firmware: "uboot", step: "dhcp", text: siteAddr + " dhcp-only", offers: siteAddr + " dhcp-only",
+		},
+		"U-Boot and a loader for another architecture": {
+			build: func(s *segment) {
+				s.site(siteAddr, "--dhcp-boot=ipxe.efi,,"+proxyAddr)
+				s.proxy(goodLoaders())
+			},
+			firmware: "uboot", step: "tftp", text: "machine type 0x8664, not 0xaa64 (arm64)", hint: "option 93",
+		},
+		"a Pi and no service for it": {
+			build: func(s *segment) {
+				s.site(siteAddr)
+				s.proxy(goodLoaders())
+			},
+			firmware: "rpi", step: "dhcp", text: "does not offer \"Raspberry Pi Boot\"", hint: "43.9",
+			offers: siteAddr + " dhcp-only, " + proxyAddr + " not accepted",
+		},
+		"a Pi and no firmware for it": {
+			build: func(s *segment) {
+				s.site(siteAddr)
+				s.proxy(goodLoaders(), piService)
+			},
+			firmware: "rpi", step: "tftp", text: "start4.elf", hint: "the TFTP server must hold the Pi's firmware",
+		},
+	}
+}
+
+// The boards boot where the site names them what they can read: U-Boot from the DHCP
+// server's own fields, a Pi from dnsmasq's service for it, and then as UEFI.
+func TestPXEOfBoards(t *testing.T) {
+	t.Parallel()
+
+	s := newSegment(t)
+	s.site(siteAddr, "--dhcp-userclass=set:ipxe,Tinkerbell", "--dhcp-vendorclass=set:uboot,U-Boot", "--dhcp-boot=tag:uboot,tag:!ipxe,ipxe-arm64.efi,,"+proxyAddr)
+	s.proxy(map[string][]byte{
+		"ipxe-arm64.efi": binary.SNP, "start4.elf": []byte("\x7fELF"), "config.txt": []byte("armstub=RPI_EFI.fd\n"), "RPI_EFI.fd": []byte("UEFI"),
+	}, piService, "--pxe-service=tag:!ipxe,ARM64_EFI,Network boot,ipxe-arm64.efi")
+
+	tests, exit := s.pxeTest("--interface", "net0", "--firmware", "uboot,rpi", "--arch", "arm64")
+	if exit != 0 || len(tests) != 2 {
+		t.Fatalf("exit %d, %d tests", exit, len(tests))
+	}
+
+	for _, test := range tests {
+		if !test.Works || test.Outcome != "kernel" {
+			t.Errorf("%s: %s, %s", test.Firmware, test.Outcome, test.Error)
+		}
+	}
+}
+
 func TestPXEWrongOnPurpose(t *testing.T) {
 	networks := wrongOffers()
 	maps.Copy(networks, wrongLoaders())
+	maps.Copy(networks, wrongBoards())
 
 	for name, c := range networks {
 		t.Run(name, func(t *testing.T) {
@@ -410,7 +472,12 @@ func TestPXEWrongOnPurpose(t *testing.T) {
 			s := newSegment(t)
 			c.build(s)
 
-			tests, exit := s.pxeTest("--interface", "net0", "--firmware", c.firmware)
+			arch := "amd64"
+			if c.firmware == "uboot" || c.firmware == "rpi" {
+				arch = "arm64"
+			}
+
+			tests, exit := s.pxeTest("--interface", "net0", "--firmware", c.firmware, "--arch", arch)
 			if exit != 8 || len(tests) != 1 || tests[0].Works {
 				t.Fatalf("exit %d", exit)
 			}

@@ -229,3 +229,30 @@ func (s *served) snippet() string {
 
 	return warning.Dnsmasq
 }
+
+// U-Boot and a Raspberry Pi by serve itself, beside a DHCP server that knows nothing.
+func TestServeBootsBoards(t *testing.T) {
+	t.Parallel()
+
+	dir := t.TempDir()
+	for name, content := range map[string]string{"start4.elf": "\x7fELF", "config.txt": "kernel=u-boot.bin\n", "u-boot.bin": "U-Boot"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	s := newSegment(t)
+	s.site(siteAddr)
+	s.serve("--ipxe-dir=" + dir)
+
+	tests, exit := s.pxeTest("--interface", "net0", "--firmware", "uboot,rpi,uefi", "--arch", "arm64")
+	if exit != 0 || len(tests) != 3 {
+		t.Fatalf("exit %d, %d tests", exit, len(tests))
+	}
+
+	for _, test := range tests {
+		if !test.Works || test.Outcome != "wait" {
+			t.Errorf("%s: %s, %s", test.Firmware, test.Outcome, test.Error)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -27,7 +28,12 @@ const (
 	UEFI     Firmware = "uefi"      // EDK2's PXE
 	UEFIHTTP Firmware = "uefi-http" // EDK2's HTTP Boot
 	IPXE     Firmware = "ipxe"      // iPXE in the ROM: no loader is fetched
+	UBoot    Firmware = "uboot"     // U-Boot over TFTP, arm64 alone
+	RPi      Firmware = "rpi"       // the Raspberry Pi 4's boot ROM, then what it loads, arm64 alone
 )
+
+// arm says that the firmware exists on arm64 alone.
+func (f Firmware) arm() bool { return f == UBoot || f == RPi }
 
 // Client boots once per call of Boot. The zero value of each field that has a
 // default means that default.
@@ -48,7 +54,7 @@ type Client struct {
 	Local netip.Addr
 
 	Firmware Firmware // default UEFI
-	Arch     string   // "amd64" (default) or "arm64"
+	Arch     string   // "amd64" (default) or "arm64" (that of UBoot and RPi)
 	MAC      string   // default: made up, locally administered
 	UUID     string   // default: made up, see MadeUpUUID
 	// Serial and Hostname are what the machine says of itself; may be empty.
@@ -172,12 +178,14 @@ func (c *Client) start() (*boot, error) {
 
 func (b *boot) check() (err error) {
 	switch {
-	case b.Firmware != BIOS && b.Firmware != UEFI && b.Firmware != UEFIHTTP && b.Firmware != IPXE:
+	case !slices.Contains([]Firmware{BIOS, UEFI, UEFIHTTP, IPXE, UBoot, RPi}, b.Firmware):
 		return fmt.Errorf("unknown firmware %q", b.Firmware)
 	case b.Arch != "amd64" && b.Arch != "arm64":
 		return fmt.Errorf("unknown architecture %q", b.Arch)
 	case b.Firmware == BIOS && b.Arch != "amd64":
 		return fmt.Errorf("there is no BIOS on %s", b.Arch)
+	case b.Firmware.arm() && b.Arch != "arm64":
+		return fmt.Errorf("there is no %s on %s", b.Firmware, b.Arch)
 	case !b.DHCP.IsValid() && b.Interface == "":
 		return errors.New("neither a DHCP server nor an interface to broadcast on")
 	case b.Relay.IsValid() && !b.DHCP.IsValid():
@@ -194,11 +202,14 @@ func (b *boot) defaults() {
 	if b.Firmware == "" {
 		b.Firmware = UEFI
 	}
+	if b.Arch == "" && b.Firmware.arm() {
+		b.Arch = "arm64"
+	}
 	if b.Arch == "" {
 		b.Arch = "amd64"
 	}
 	if b.MAC == "" {
-		b.MAC = MadeUpMAC()
+		b.MAC = b.Firmware.MadeUpMAC()
 	}
 	if b.UUID == "" {
 		b.UUID = MadeUpUUID()
@@ -241,6 +252,9 @@ func (b *boot) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if b.result.Outcome != "" {
+		return nil
+	}
 	offer, err := b.ownScript, error(nil)
 	if offer.File == "" {
 		offer, err = b.negotiate(ctx, b.ipxeIdentity())
@@ -259,10 +273,14 @@ func (b *boot) firmware(ctx context.Context) error {
 		return err
 	}
 	b.result.Loader = offer.File
-	if b.Firmware == UEFIHTTP {
+	switch b.Firmware {
+	case UEFIHTTP:
 		return b.loadHTTP(ctx, offer.File)
+	case RPi:
+		return b.loadPi(ctx, offer)
+	default:
+		return b.loadTFTP(ctx, offer)
 	}
-	return b.loadTFTP(ctx, offer)
 }
 
 // negotiate is DHCP, with the second phase where the offer asks for it.

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -65,15 +67,17 @@ func TestBootsFromTheDiskOnEveryFirmware(t *testing.T) {
 	}{
 		{pxeclient.BIOS, "amd64"}, {pxeclient.UEFI, "amd64"}, {pxeclient.UEFI, "arm64"},
 		{pxeclient.UEFIHTTP, "amd64"}, {pxeclient.UEFIHTTP, "arm64"}, {pxeclient.IPXE, "amd64"},
+		{pxeclient.UBoot, "arm64"}, {pxeclient.RPi, "arm64"},
 	} {
 		for _, method := range []boot.DiskMethod{boot.DiskExit, boot.DiskSanboot, boot.DiskHTTP404} {
 			t.Run(string(c.firmware)+"/"+c.arch+"/"+string(method), func(t *testing.T) {
 				var asked boot.Machine
-				client := serve(t, boot.Config{}, func(m boot.Machine) (boot.Decision, error) {
+				client := serve(t, boot.Config{IPXEDir: piFirmware(t, "armstub=RPI_EFI.fd\n")}, func(m boot.Machine) (boot.Decision, error) {
 					asked = m
 					return boot.Decision{Kind: boot.Disk, Reason: "installed", Method: method}, nil
 				})
 				client.Firmware, client.Arch = c.firmware, c.arch
+				client.MAC = c.firmware.MadeUpMAC()
 				result, err := client.Boot(within(t, 10*time.Second))
 				if err != nil || result.Outcome != pxeclient.OutcomeDisk {
 					t.Fatalf("%+v, %v", result, err)
@@ -251,5 +255,59 @@ func TestMadeUpIdentities(t *testing.T) {
 	}
 	if len(seen) != 3 {
 		t.Errorf("machines %v", seen)
+	}
+}
+
+// piFirmware is a folder with what a Raspberry Pi loads before it is a machine like
+// others.
+func piFirmware(t *testing.T, config string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range map[string]string{"start4.elf": "\x7fELF and more", "config.txt": config, "RPI_EFI.fd": "UEFI", "u-boot.bin": "U-Boot"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// A Pi is what it loads: UEFI, U-Boot, or a kernel at once. What is missing is named.
+func TestAPiIsWhatItLoads(t *testing.T) {
+	for config, want := range map[string]string{
+		"armstub = RPI_EFI.fd\r\n[pi4]\narm_64bit=1\n": "discover ipxe-arm64.efi UEFI",
+		"kernel=u-boot.bin\n":                          "discover ipxe-arm64.efi U-Boot",
+		"kernel=start4.elf\n":                          "",
+		"":                                             "kernel8.img from",
+	} {
+		events := make(chan boot.Event, 100)
+		client := serve(t, boot.Config{IPXEDir: piFirmware(t, config), Observe: func(e boot.Event) { events <- e }}, func(boot.Machine) (boot.Decision, error) {
+			return boot.Decision{Kind: boot.Disk, Reason: "installed"}, nil
+		})
+		client.Firmware, client.Arch, client.MAC = pxeclient.RPi, "", pxeclient.RPi.MadeUpMAC()
+		result, err := client.Boot(within(t, 10*time.Second))
+		var failure *pxeclient.Error
+		switch {
+		case want == "":
+			if result.Outcome != pxeclient.OutcomeKernel || result.Kernel != "start4.elf" || err != nil {
+				t.Errorf("%q: %+v, %v", config, result, err)
+			}
+		case strings.HasPrefix(want, "discover"):
+			if result.Outcome != pxeclient.OutcomeDisk || err != nil {
+				t.Fatalf("%q: %+v, %v", config, result, err)
+			}
+			for ctx := within(t, 10*time.Second); ; {
+				select {
+				case e := <-events:
+					if string(e.Type)+" "+e.File+" "+e.Firmware != want {
+						continue
+					}
+				case <-ctx.Done():
+					t.Errorf("%q: no event %s", config, want)
+				}
+				break
+			}
+		case !errors.As(err, &failure) || !strings.Contains(failure.Error(), want) || !strings.Contains(failure.Hint, "--ipxe-dir"):
+			t.Errorf("%q: %v", config, err)
+		}
 	}
 }

@@ -105,7 +105,7 @@ func noOffer(fw Firmware) string {
 	switch fw {
 	case BIOS:
 		return "PXE-E51"
-	case IPXE:
+	case IPXE, UBoot, RPi:
 		return ""
 	default:
 		return "PXE-E16"

@@ -29,6 +29,16 @@ func MadeUpMAC() string {
 	return mac.String()
 }
 
+// MadeUpMAC is MadeUpMAC for this firmware: a Raspberry Pi is recognised by its
+// maker's first three bytes, so that a Pi with the same address may exist.
+func (f Firmware) MadeUpMAC() string {
+	mac := MadeUpMAC()
+	if f == RPi {
+		return "dc:a6:32" + mac[len("02:00:00"):]
+	}
+	return mac
+}
+
 func uuidBytes(text string) (u [16]byte, err error) {
 	var parts [5][]byte
 	n, err := fmt.Sscanf(text, "%8x-%4x-%4x-%4x-%12x", &parts[0], &parts[1], &parts[2], &parts[3], &parts[4])

@@ -62,6 +62,8 @@ func (b *boot) tftpCode(err error) string {
 	var refused *tftpError
 	bios, timeout := b.Firmware == BIOS, errors.Is(err, os.ErrDeadlineExceeded)
 	switch {
+	case b.Firmware.arm():
+		return "" // it has no codes
 	case errors.As(err, &refused) && bios && refused.code == 1:
 		return "PXE-T01"
 	case errors.As(err, &refused):

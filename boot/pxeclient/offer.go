@@ -73,9 +73,16 @@ func (o Offer) same(other Offer) bool {
 // ROMs are the same but laxer, as far as they are known.
 func read(fw Firmware, packet *dhcpv4.DHCPv4, from netip.AddrPort) Offer {
 	o := Offer{From: from, Address: addr(packet.YourIPAddr), Server: bootServer(packet), File: bootFile(packet)}
-	o.Kind, o.Why = kindOf(fw, packet)
-	o.readMenu(vendorOptions(packet))
-	if o.Kind == Useless {
+	switch fw {
+	case UBoot:
+		o.readUBoot(packet)
+	case RPi:
+		o.readPi(packet)
+	default:
+		o.Kind, o.Why = kindOf(fw, packet)
+		o.readMenu(vendorOptions(packet))
+	}
+	if o.Kind == Useless && o.cure == "" {
 		o.cure = cureOf(fw, packet)
 	}
 	return o

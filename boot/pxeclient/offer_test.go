@@ -20,6 +20,11 @@ func vendor(text string) dhcpv4.Option {
 	return dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte(text))
 }
 
+func inFields(packet *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
+	packet.BootFileName = "ipxe-arm64.efi"
+	return packet
+}
+
 func TestOffersAsFirmwareReadsThem(t *testing.T) {
 	id := dhcpv4.OptServerIdentifier(net.IPv4(10, 0, 2, 5))
 	pxe, web := dhcpv4.OptClassIdentifier("PXEClient"), dhcpv4.OptClassIdentifier("HTTPClient")
@@ -48,6 +53,13 @@ func TestOffersAsFirmwareReadsThem(t *testing.T) {
 		{"HTTP Boot", UEFIHTTP, offerOf("", "10.0.2.5", id, web, dhcpv4.OptBootFileName("http://10.0.2.5/x.efi")), BootURL, "10.0.2.5", "http://10.0.2.5/x.efi"},
 		{"HTTP Boot without a URL", UEFIHTTP, offerOf("", "10.0.2.5", id, web, file), Useless, "10.0.2.5", "ipxe.efi"},
 		{"HTTP Boot, offered PXE", UEFIHTTP, offerOf("", "10.0.2.5", id, pxe, file), Useless, "10.0.2.5", "ipxe.efi"},
+		{"U-Boot, the fields", UBoot, inFields(offerOf("", "10.0.2.5", id)), ProxyPXE10, "10.0.2.5", "ipxe-arm64.efi"},
+		{"U-Boot, the fields, and an address", UBoot, inFields(offerOf("10.0.2.141", "10.0.2.1")), DHCPPXE10, "10.0.2.1", "ipxe-arm64.efi"},
+		{"U-Boot, options alone", UBoot, offerOf("", "10.0.2.5", id, pxe, file), Useless, "10.0.2.5", ""},
+		{"U-Boot, an address and options", UBoot, offerOf("10.0.2.141", "10.0.2.1", id, pxe, file), DHCPOnly, "10.0.2.1", ""},
+		{"a Pi, its service", RPi, offerOf("", "10.0.2.5", id, pxe, file, vendor("\x09\x14\x00\x00\x11Raspberry Pi Boot\x0a\x04\x00PXE\xff")), ProxyPXE10, "10.0.2.5", "start4.elf"},
+		{"a Pi, another menu", RPi, offerOf("", "10.0.2.5", id, pxe, file, vendor("\x09\x07\x00\x00\x04Boot\xff")), Useless, "10.0.2.5", ""},
+		{"a Pi, an address", RPi, offerOf("10.0.2.141", "", id), DHCPOnly, "10.0.2.5", ""},
 		{"iPXE, no file", IPXE, offerOf("", "10.0.2.5", id, pxe), ProxyBINL, "10.0.2.5", ""},
 	} {
 		got := read(c.fw, c.packet, netip.MustParseAddrPort("10.0.2.5:67"))

@@ -32,7 +32,7 @@ func noRequest(fw Firmware) string {
 	switch fw {
 	case BIOS:
 		return "PXE-E55"
-	case IPXE:
+	case IPXE, UBoot, RPi:
 		return ""
 	default:
 		return "PXE-E16"
