@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/bmctl/bmctl/boot"
+	"github.com/bmctl/bmctl/serve/assetcache"
 	"github.com/bmctl/bmctl/serve/localapi"
 )
 
@@ -25,6 +26,7 @@ type metrics struct {
 	boot     *prometheus.CounterVec
 	decided  *prometheus.CounterVec
 	sent     prometheus.Counter
+	bmcs     *bmcMeter
 	listener net.Listener // nil: not served
 }
 
@@ -33,17 +35,19 @@ func newMetrics(s *Server) *metrics {
 		s:        s,
 		registry: prometheus.NewRegistry(),
 		boot: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "bmctl_boot_events_total", Help: "What machines asked of network boot, by step; ignored ones got no answer.",
+			Name: "bmctl_boot_events_total", Help: "What machines asked of network boot, by step: discover and request were offered something, loader, kernel and initrd are files sent, ignored got no answer.",
 		}, []string{"step"}),
 		decided: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bmctl_boot_decisions_total", Help: "Answers to boot script requests, by kind.",
 		}, []string{"kind"}),
 		sent: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "bmctl_boot_sent_bytes_total", Help: "Bytes of loaders sent.",
+			Name: "bmctl_boot_sent_bytes_total", Help: "Bytes of loaders and boot assets sent.",
 		}),
+		bmcs: newBMCMeter(),
 	}
 
-	m.registry.MustRegister(m.boot, m.decided, m.sent, fleet{s},
+	m.registry.MustRegister(m.bmcs.all()...)
+	m.registry.MustRegister(m.boot, m.decided, m.sent, fleet{s}, cacheNumbers{func() *assetcache.Cache { return s.cache }},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	return m
@@ -124,7 +128,7 @@ var (
 	machinesDesc = prometheus.NewDesc("bmctl_machines", "Machines that Omni knows, by status.", []string{"status"}, nil)
 	agentsDesc   = prometheus.NewDesc("bmctl_agents", "Machines whose agent is connected.", nil, nil)
 	latencyDesc  = prometheus.NewDesc("bmctl_bmc_latency_seconds", "How long the last power reading took, by machine.", []string{"machine"}, nil)
-	bmcDownDesc  = prometheus.NewDesc("bmctl_bmc_errors", "Machines whose last power reading failed.", nil, nil)
+	bmcDownDesc  = prometheus.NewDesc("bmctl_bmc_failing", "Machines whose last power reading failed.", nil, nil)
 	lateDesc     = prometheus.NewDesc("bmctl_bmc_polls_late_total", "Power readings that began late, as slower BMCs had all slots.", nil, nil)
 	omniLagDesc  = prometheus.NewDesc("bmctl_omni_age_seconds", "How long ago Omni last confirmed what is known.", nil, nil)
 	actingDesc   = prometheus.NewDesc("bmctl_acting", "1 if machines are acted upon.", nil, nil)

@@ -149,6 +149,7 @@ func (s *Server) newController() (*controllers.Controller, error) {
 		Agents:            s.hub,
 		Log:               s.log.With("component", "controllers"),
 		Observe:           s.events.add,
+		PowerRead:         s.metrics.bmcs.read,
 		MinRebootInterval: s.cfg.MinRebootInterval,
 		MaxDisruptions:    s.cfg.MaxDisruptions,
 		MaxStaleness:      s.cfg.MaxStaleness,

@@ -78,6 +78,8 @@ type Cache struct {
 	dir directory
 	log *slog.Logger
 
+	counters counters
+
 	ctx     context.Context //nolint:containedctx // of the downloads, which outlive requests
 	cancel  context.CancelFunc
 	flying  sync.WaitGroup

@@ -146,6 +146,7 @@ func (c *Cache) fly(f *flight) {
 	f.update(func() { f.ended, f.err = true, err })
 
 	if err != nil && c.ctx.Err() == nil {
+		c.counters.failed.Add(1)
 		c.notice("download of "+f.key.String()+" failed", err.Error())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"time"
 )
 
@@ -31,29 +32,34 @@ func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	sent := &sender{ResponseWriter: w, control: http.NewResponseController(w)}
 	defer func() {
+		c.counters.sent.Add(sent.bytes)
+
 		if r.Method == http.MethodGet && sent.bytes > 0 {
 			c.cfg.Served(Transfer{Key: key, Request: r, Bytes: sent.bytes, Duration: time.Since(begun), Complete: sent.complete})
 		}
 	}()
 
 	file, asset, err := c.open(key)
-	if errors.Is(err, ErrUnknown) {
+	c.counters.asked(r, err == nil)
+
+	switch {
+	case errors.Is(err, ErrUnknown):
 		c.passOn(sent, r, key)
-
-		return
+	case err != nil:
+		c.fail(sent, r, key, err)
+	default:
+		c.serveStored(sent, r, file, asset)
 	}
+}
 
-	if err != nil {
-		c.fail(w, r, key, err)
-
-		return
-	}
+// serveStored serves an asset that is here, and closes its file.
+func (c *Cache) serveStored(w *sender, r *http.Request, file *os.File, asset Asset) {
 	defer file.Close() //nolint:errcheck // opened for reading
 
-	c.touch(key)
+	c.touch(asset.Key)
 	w.Header().Set("ETag", `"`+asset.SHA256+`"`)
 	w.Header().Set("Content-Type", "application/octet-stream")
-	http.ServeContent(sent, r, "", asset.Added, file)
+	http.ServeContent(w, r, "", asset.Added, file)
 }
 
 // passOn serves an asset that is on its way.
@@ -75,7 +81,14 @@ func (c *Cache) passOn(w *sender, r *http.Request, key Key) {
 	case p.err != nil:
 		c.fail(w, r, key, p.err)
 	case p.ended:
-		c.ServeHTTP(w.ResponseWriter, r)
+		file, asset, err := c.open(key)
+		if err != nil {
+			c.fail(w, r, key, err)
+
+			return
+		}
+
+		c.serveStored(w, r, file, asset)
 	default:
 		c.follow(w, r, f, p)
 	}

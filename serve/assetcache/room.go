@@ -48,6 +48,7 @@ func (c *Cache) makeRoom(key Key, size int64) error {
 	}
 
 	if len(dropped) > 0 {
+		c.counters.evicted.Add(int64(len(dropped)))
 		c.notice("dropped "+strings.Join(dropped, ", ")+" from the asset cache", "least recently used, to make room for "+key.String())
 	}
 

@@ -134,6 +134,8 @@ func (c *Controller) readPower(ctx context.Context, id string, bmc power.BMC) (p
 	begun := time.Now()
 
 	s, err := bmc.State(ctx)
+	c.cfg.PowerRead(time.Since(begun), err)
+
 	if err != nil {
 		c.missed(id, err)
 

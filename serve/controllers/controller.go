@@ -31,7 +31,7 @@ type Agents interface {
 	Drop(id string, before time.Time)
 }
 
-// Config is what a Controller needs. All fields are required but Observe.
+// Config is what a Controller needs. All fields are required but Observe and PowerRead.
 type Config struct {
 	ProviderID string
 	State      state.State
@@ -40,6 +40,10 @@ type Config struct {
 	Log        *slog.Logger
 	// Observe gets every event; it must return at once.
 	Observe func(localapi.Event)
+	// PowerRead, unless nil, is told how long each reading of a machine's power took,
+	// and, as one of power's kinds, why it failed. It is called from many goroutines
+	// and must return at once.
+	PowerRead func(took time.Duration, err error)
 
 	MinRebootInterval time.Duration
 	MaxDisruptions    int
@@ -98,6 +102,10 @@ type Controller struct {
 // New returns a controller that does nothing until Run, but whose knowledge and
 // decisions can be asked already.
 func New(cfg Config) (*Controller, error) {
+	if cfg.PowerRead == nil {
+		cfg.PowerRead = func(time.Duration, error) {}
+	}
+
 	c := &Controller{
 		cfg:   cfg,
 		log:   cfg.Log,

@@ -1,8 +1,10 @@
 package controllers_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/infra"
 
+	"github.com/bmctl/bmctl/power"
 	"github.com/bmctl/bmctl/serve/agent"
 	"github.com/bmctl/bmctl/serve/resources"
 	own "github.com/bmctl/bmctl/serve/resources/specs"
@@ -191,6 +194,35 @@ func TestNothingWaitsForPolls(t *testing.T) {
 
 		if took := wiped.Sub(begun); wiped.IsZero() || took > 200*time.Millisecond {
 			t.Errorf("the wipe began %s after the agent connected, want at most 200ms", took)
+		}
+	})
+}
+
+// TestReadingsAreCounted: each reading of the power is told, with how long it took
+// and why it failed.
+func TestReadingsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := fleet(t, 10, 3)
+
+		var good, silent, other atomic.Int64
+
+		w.powerRead = func(took time.Duration, err error) {
+			switch {
+			case err == nil:
+				good.Add(1)
+			case errors.Is(err, power.ErrUnreachable) && took > 0 && took <= 5*time.Second:
+				silent.Add(1)
+			default:
+				other.Add(1)
+			}
+		}
+
+		w.start()
+		time.Sleep(4 * interval)
+		w.end()
+
+		if good.Load() < 7*4 || silent.Load() < 3 || other.Load() > 3 {
+			t.Errorf("%d good ones, %d of silent BMCs, %d others", good.Load(), silent.Load(), other.Load())
 		}
 	})
 }

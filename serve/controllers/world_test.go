@@ -53,6 +53,7 @@ type world struct {
 	disruptions int // the limit in ten minutes
 	polls       int // at once
 	events      []localapi.Event
+	powerRead   func(time.Duration, error)
 }
 
 func newWorld(t *testing.T, machines int) *world {
@@ -80,7 +81,7 @@ func (w *world) start() {
 		ProviderID: provider, State: state.WrapCore(w.link), Power: w, Agents: w, Assets: w,
 		Log:               slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: w.loglevel})),
 		MinRebootInterval: 15 * time.Minute, MaxDisruptions: w.disruptions, MaxStaleness: 10 * time.Minute,
-		PollInterval: 30 * time.Second, PollConcurrency: w.polls, PollTimeout: 5 * time.Second,
+		PollInterval: 30 * time.Second, PollConcurrency: w.polls, PollTimeout: 5 * time.Second, PowerRead: w.powerRead,
 		PXEMode: power.ModeUEFI, DiskMethod: func(boot.Machine) boot.DiskMethod { return boot.DiskExit },
 		StateDir: w.dir, Observe: w.observe,
 	})
