@@ -61,11 +61,21 @@ func (a *auto) probe(ctx context.Context) bool {
 	a.refusal = nil
 	a.host.setRedfish(err == nil, time.Now())
 
-	if err != nil {
+	switch {
+	case isKind(err, ErrAuth): // it is there, and its certificate is another one
+		a.refused(err, "redfish's certificate is not accepted: speaking IPMI for now")
+	case err != nil:
 		a.log.Debug("redfish does not answer: speaking IPMI", "reason", err.Error())
 	}
 
 	return err == nil
+}
+
+// refused notes why Redfish is not spoken for a while, though it answers.
+func (a *auto) refused(err error, what string) {
+	a.log.Warn(what, "reason", err.Error())
+	a.refusal = err
+	a.host.refusedRedfish(time.Now())
 }
 
 // outcome learns from how a call fared.
@@ -79,9 +89,7 @@ func (a *auto) outcome(d driver, err error) (again bool, reported error) {
 		a.host.setRedfish(true, now)
 	case isKind(err, ErrAuth):
 		// An agent-made IPMI user may have no Redfish rights.
-		a.log.Warn("redfish refused the login: speaking IPMI for now", "reason", err.Error())
-		a.refusal = err
-		a.host.refusedRedfish(now)
+		a.refused(err, "redfish refused the login: speaking IPMI for now")
 
 		return true, err
 	case isKind(err, ErrUnreachable):

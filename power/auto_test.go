@@ -167,6 +167,35 @@ func TestCertificates(t *testing.T) {
 	bmctest.WantKind(t, state(power.Options{CheckCertificate: compare}, other), other, power.ErrAuth)
 }
 
+// A certificate that is not accepted is no silence: IPMI is spoken, with a
+// warning, and where that fails too both reasons are told.
+func TestAutoWithACertificateThatIsNotAccepted(t *testing.T) {
+	t.Parallel()
+
+	var log lockedBuffer
+
+	sim, target := bmctest.Simulated(t, bmcsim.Config{})
+	target.Pin = "sha256:" + strings.Repeat("0", 64)
+	dialer := power.NewDialer(power.Options{Log: log.logger()})
+
+	bmctest.Do(t, bmctest.Open(t, dialer, target), power.On)
+	wantProtocol(t, sim, power.ProtocolIPMI)
+
+	if n := strings.Count(log.String(), "level=WARN msg=\"redfish's certificate is not accepted: speaking IPMI for now\""); n != 1 {
+		t.Errorf("%d warnings, want one:\n%s", n, log.String())
+	}
+
+	target.Password = power.NewSecret("wrong")
+	_, err := bmctest.Open(t, power.NewDialer(power.Options{}), target).State(bmctest.Context(t))
+	bmctest.WantKind(t, err, target, power.ErrAuth)
+
+	for _, part := range []string{"wrong password", "over Redfish: ", "the certificate is not accepted"} {
+		if err != nil && !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is not in %q", part, err)
+		}
+	}
+}
+
 func TestPlainHTTP(t *testing.T) {
 	t.Parallel()
 
