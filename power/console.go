@@ -16,9 +16,9 @@ import (
 // Pacing of a console.
 const (
 	// consoleResend is the pause before a packet that was not acknowledged is
-	// sent again, and consoleTries how often that is done.
+	// sent again, and consoleTries how often that is done: as long as consoleDead.
 	consoleResend = 250 * time.Millisecond
-	consoleTries  = 20
+	consoleTries  = 100
 	// consoleQuiet is how long nothing may be heard before the controller is
 	// asked for a sign of life. It also keeps the session, which controllers end
 	// after 60 s (IPMI 2.0, section 6.12.15).

@@ -71,7 +71,7 @@ func poll(t *testing.T, targets []power.Target, parallel int, timeout time.Durat
 // had the others to wait for one of them, it would show in their slowest
 // hundredth.
 func TestSilentAmongAThousand(t *testing.T) {
-	const controllers, silent, timeout = 1000, 100, 4 * time.Second
+	const controllers, silent, timeout = 1000, 100, 8 * time.Second
 
 	sims, targets := fleet(t, controllers)
 	p99 := func(took []time.Duration) time.Duration { return took[len(took)*99/100] }
@@ -98,7 +98,7 @@ func TestSilentAmongAThousand(t *testing.T) {
 		t.Logf("%d at a time: p99 of the others %s before, %s beside %d silent ones", parallel, p99(before), p99(after), silent)
 
 		// Twice is what a loaded machine does by itself; waiting would be the timeout.
-		if p99(after) > 2*p99(before)+timeout/4 {
+		if p99(after) > 2*p99(before)+timeout/8 {
 			t.Errorf("%d at a time: p99 %s has become %s", parallel, p99(before), p99(after))
 		}
 	}
