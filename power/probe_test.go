@@ -211,6 +211,44 @@ func TestProbeTellsTheProtocol(t *testing.T) {
 	}
 }
 
+// E23: a controller that has nothing but IPMI 1.5 is told as such. It answers Get
+// Channel Authentication Capabilities without the bit that stands for 2.0 (IPMI
+// 2.0, table 22-15).
+func TestE23OnlyIPMI15(t *testing.T) {
+	t.Parallel()
+
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { _ = conn.Close() })
+
+	go func() {
+		const authCapabilities, commandAt, codeAt = 0x38, 19, 20
+
+		for p := make([]byte, 512); ; {
+			n, client, err := conn.ReadFromUDP(p)
+			if err != nil {
+				return
+			}
+
+			if n > codeAt && p[commandAt] == authCapabilities {
+				// Completion code, channel 1, MD5 and passwords, and no more.
+				answer := append(append([]byte(nil), p[:codeAt]...), 0, 1, 0x14, 0, 0, 0, 0, 0, 0, 0)
+				_, _ = conn.WriteToUDP(answer, client)
+			}
+		}
+	}()
+
+	target := power.Target{Name: "r1n07", Address: "127.0.0.1", Protocol: power.ProtocolIPMI, Port: conn.LocalAddr().(*net.UDPAddr).Port}
+
+	got, err := probe(within(t, 5*time.Second), target, true)
+	if err != nil || !got.IPMI || got.Version != "1.5" {
+		t.Errorf("%v: %+v", err, got)
+	}
+}
+
 // E9: a controller that never tells its cipher suites costs no five seconds.
 func TestE9SuitesThatAreNotTold(t *testing.T) {
 	t.Parallel()
