@@ -8,10 +8,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/goccy/go-yaml"
+
+	"github.com/bmctl/bmctl/serve"
 	"github.com/bmctl/bmctl/serve/localapi"
 )
 
@@ -74,6 +78,57 @@ func TestTheContainersEntryPoints(t *testing.T) {
 	if code := exitCode(t, cmd.Wait()); code != 0 || !strings.Contains(log.String(), `"msg":"starting provider"`) {
 		t.Errorf("%v: exit code %d\n%s", entryPoint, code, log.String())
 	}
+}
+
+// TestTheManifestRunsOneOnTheHostsNetwork reads what the guide promises out of the
+// manifest; the probe asks where serve answers by default.
+func TestTheManifestRunsOneOnTheHostsNetwork(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "docs", "deploy", "kubernetes.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var found deployment
+
+	for _, part := range bytes.Split(text, []byte("\n---\n")) {
+		if report(t, yaml.Unmarshal(part, &found)); found.Kind == "Deployment" {
+			break
+		}
+	}
+
+	pod := found.Spec.Template.Spec
+	if found.Spec.Replicas != 1 || found.Spec.Strategy.Type != "Recreate" || !pod.HostNetwork || len(pod.Containers) != 1 {
+		t.Fatalf("not one replica on the host's network: %+v", found)
+	}
+
+	probe := pod.Containers[0].ReadinessProbe.HTTPGet
+	if address := net.JoinHostPort(probe.Host, strconv.Itoa(probe.Port)); address != serve.DefaultConfig().MetricsAddress || probe.Path != "/readyz" {
+		t.Errorf("the probe asks %s for %s", address, probe.Path)
+	}
+}
+
+// deployment is what the test reads of the manifest.
+type deployment struct {
+	Kind string `yaml:"kind"`
+	Spec struct {
+		Replicas int `yaml:"replicas"`
+		Strategy struct {
+			Type string `yaml:"type"`
+		} `yaml:"strategy"`
+		Template struct {
+			Spec struct {
+				HostNetwork bool `yaml:"hostNetwork"`
+				Containers  []struct {
+					ReadinessProbe struct {
+						HTTPGet struct {
+							Host, Path string
+							Port       int
+						} `yaml:"httpGet"`
+					} `yaml:"readinessProbe"`
+				} `yaml:"containers"`
+			} `yaml:"spec"`
+		} `yaml:"template"`
+	} `yaml:"spec"`
 }
 
 // layImage does what the container file does after the build, and returns the image's

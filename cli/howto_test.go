@@ -27,7 +27,7 @@ func TestGuidesNameWhatThereIs(t *testing.T) {
 
 	commands, flags := 0, allFlags()
 
-	for _, guide := range append(guides, filepath.Join("..", "README.md"), filepath.Join("..", "docs", "errors.md"), filepath.Join("..", "docs", "deploy", "serve.env")) {
+	for _, guide := range append(guides, filepath.Join("..", "README.md"), filepath.Join("..", "docs", "errors.md"), filepath.Join("..", "docs", "deploy", "serve.env"), filepath.Join("..", "docs", "deploy", "kubernetes.yaml")) {
 		data, err := os.ReadFile(guide)
 		if err != nil {
 			t.Fatal(err)
@@ -141,6 +141,8 @@ func allFlags() []string {
 	var collect func(*cobra.Command)
 
 	collect = func(cmd *cobra.Command) {
+		cmd.InitDefaultHelpFlag()
+
 		for _, set := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
 			set.VisitAll(func(flag *pflag.Flag) { names = append(names, flag.Name) })
 		}
