@@ -10,8 +10,17 @@ import (
 	"testing"
 )
 
-// prepared is where install.sh and run.sh put the kernel and the programs.
-const prepared = "../../.e2e"
+// prepared is where install.sh and run.sh put a file.
+func prepared(t *testing.T, name string) string {
+	t.Helper()
+
+	path, err := filepath.Abs("../../.e2e/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return path
+}
 
 // drivers are the modules that the guest needs; Debian's kernel has them as modules.
 var drivers = []string{"virtio_pci", "virtio_net", "virtio_blk", "ipmi_devintf", "ipmi_si"}
@@ -28,15 +37,15 @@ func (s *site) bootAssets(t *testing.T) string {
 		}
 	}
 
-	kernel, err := filepath.Glob(prepared + "/kernel/boot/vmlinuz-*")
+	kernel, err := filepath.Glob(prepared(t, "kernel/boot/vmlinuz-*"))
 	if err != nil || len(kernel) != 1 {
-		t.Fatalf("no kernel in %s: run serve/e2e/install.sh (%v)", prepared, err)
+		t.Fatalf("there are %d kernels, run serve/e2e/install.sh (%v)", len(kernel), err)
 	}
 
 	version := strings.TrimPrefix(filepath.Base(kernel[0]), "vmlinuz-")
 
 	run(t, "cp", kernel[0], assets+"/kernel-amd64")
-	run(t, "cp", prepared+"/bin/guest", root+"/init")
+	run(t, "cp", prepared(t, "bin/guest"), root+"/init")
 	copyModules(t, version, root+"/modules")
 
 	// The name says xz, as Talos' own is; the kernel goes by the content.
@@ -62,7 +71,7 @@ func copyModules(t *testing.T, version, to string) {
 	copied := map[string]bool{}
 
 	for _, driver := range drivers {
-		for line := range strings.Lines(run(t, "modprobe", "-d", prepared+"/kernel", "-S", version, "--show-depends", "--ignore-install", driver)) {
+		for line := range strings.Lines(run(t, "modprobe", "-d", prepared(t, "kernel"), "-S", version, "--show-depends", "--ignore-install", driver)) {
 			file, insmod := strings.CutPrefix(strings.TrimSpace(line), "insmod ")
 			if !insmod || copied[file] {
 				continue

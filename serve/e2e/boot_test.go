@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,11 +21,16 @@ import (
 	"github.com/bmctl/bmctl/boot"
 )
 
+// httpPort is that of the guides.
+const httpPort = 50042
+
 // decider sends every machine to a kernel that is not there.
 type decider struct{}
 
 func (decider) Decide(context.Context, boot.Machine) (boot.Decision, error) {
-	return boot.Decision{Kind: boot.Agent, Reason: "far enough", Kernel: "http://" + providerAddr + "/kernel", Initrd: "http://" + providerAddr + "/initrd"}, nil
+	base := fmt.Sprintf("http://%s:%d/", providerAddr, httpPort)
+
+	return boot.Decision{Kind: boot.Agent, Reason: "far enough", Kernel: base + "kernel", Initrd: base + "initrd"}, nil
 }
 
 // events is what the boot server saw.
@@ -41,13 +47,13 @@ func (e *events) observe(event boot.Event) {
 }
 
 // of are the machine's events, in their order. A file over TFTP has no MAC to it:
-// it is the machine's unless the bench has asked for it.
+// it is the machine's unless a bench has asked for it.
 func (e *events) of(m *machine) []boot.Event {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
 	return slices.DeleteFunc(slices.Clone(e.list), func(event boot.Event) bool {
-		return event.MAC != m.mac && (event.MAC != "" || event.Addr.String() == benchAddr)
+		return event.MAC != m.mac && (event.MAC != "" || event.Addr.String() == benchAddr || event.Addr.String() == farBenchAddr)
 	})
 }
 
@@ -102,7 +108,7 @@ func startBoot(t *testing.T, config boot.Config) *events {
 
 	seen := &events{}
 	config.Decider, config.Observe = decider{}, seen.observe
-	config.Advertise, config.HTTPPort = netip.MustParseAddr(providerAddr), 80
+	config.Advertise, config.HTTPPort = netip.MustParseAddr(providerAddr), httpPort
 	config.DHCPPort, config.PXEPort, config.TFTPPort = 67, 4011, 69
 
 	server, err := boot.New(config)
@@ -114,7 +120,7 @@ func startBoot(t *testing.T, config boot.Config) *events {
 		t.Fatal(err)
 	}
 
-	web := &http.Server{Addr: providerAddr + ":80", Handler: server.Handler(), ReadHeaderTimeout: time.Minute}
+	web := &http.Server{Addr: net.JoinHostPort(providerAddr, strconv.Itoa(httpPort)), Handler: server.Handler(), ReadHeaderTimeout: time.Minute}
 
 	var group sync.WaitGroup
 

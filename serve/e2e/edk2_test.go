@@ -119,7 +119,7 @@ func TestEDK2(t *testing.T) {
 					m.off(t)
 				}
 
-				foretell := s.bench(t, "uefi", "02:00:00:77:00:01")
+				foretell := s.pxeTest(t, "bench", "uefi", "02:00:00:77:00:01")
 				m.boot(t)
 				eventually(t, "EDK2 has made up its mind", 120*time.Second, func(context.Context) error { return a.ends(m, seen) })
 

@@ -57,9 +57,9 @@ func (s *site) newMachine(t *testing.T, number int, kind string) *machine {
 		mac: fmt.Sprintf("52:54:00:77:00:%02x", number), bmc: fmt.Sprintf("10.77.1.%d", number),
 	}
 	tap := fmt.Sprintf("tap%d", number)
-	ip(t, `addr add `+m.bmc+`/32 dev lo
-		tuntap add `+tap+` mode tap
-		link set `+tap+` master `+s.bridge+` up`)
+	ip(t, here, `addr add `+m.bmc+`/32 dev lo`)
+	ip(t, s.machinesAt, `tuntap add `+tap+` mode tap
+		link set `+tap+` master br0 up`)
 
 	scripts, err := filepath.Abs(".")
 	if err != nil {
@@ -75,7 +75,7 @@ func (s *site) newMachine(t *testing.T, number int, kind string) *machine {
 
 	for name, content := range map[string]string{
 		"disk.img": string(disk),
-		"machine":  fmt.Sprintf("uuid=%s mac=%s tap=%s bmc=%s %s\n", m.id, m.mac, tap, m.bmc, kind),
+		"machine":  fmt.Sprintf("uuid=%s mac=%s tap=%s bmc=%s host=%s %s\n", m.id, m.mac, tap, m.bmc, s.machinesAt, kind),
 		"lan.conf": m.lanConf(scripts + "/bmc.sh"),
 		"sim.emu":  simEmu,
 	} {

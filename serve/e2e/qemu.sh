@@ -1,6 +1,7 @@
 #!/bin/sh
 # qemu.sh DIR OVERRIDE: becomes the machine whose traits stand in DIR/machine:
 #   uuid, mac, tap, bmc   which machine it is
+#   host                  the network namespace that tap is in, '' being this one
 #   firmware              uefi (with fresh variables) or bios
 #   rom                   of the NIC, '' being none; QEMU's own, an iPXE, if unset
 #   options               more for QEMU
@@ -20,16 +21,18 @@ set -- -accel tcg,thread=multi -smp 1 -m 512 -nodefaults -display none -vga none
     -device virtio-net-pci,netdev=net,mac="$mac",bootindex=$nic${rom+,romfile=$rom} \
     -device virtio-rng-pci
 bmc="-chardev socket,id=ipmi,host=$bmc,port=9002,reconnect=1 -device ipmi-bmc-extern,id=bmc,chardev=ipmi -device isa-ipmi-kcs,bmc=bmc"
+on=''
+[ -z "$host" ] || on="ip netns exec $host"
 
 # shellcheck disable=SC2086 # lists
 case $firmware in
 uefi)
     cp /usr/share/OVMF/OVMF_VARS_4M.fd "$dir/vars.fd"
-    exec qemu-system-x86_64 -machine q35,smm=off -cpu max "$@" $bmc $options \
+    exec $on qemu-system-x86_64 -machine q35,smm=off -cpu max "$@" $bmc $options \
         -drive if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd \
         -drive if=pflash,format=raw,unit=1,file="$dir/vars.fd"
     ;;
-bios) exec qemu-system-x86_64 -machine pc,graphics=off -cpu max "$@" $bmc $options ;;
+bios) exec $on qemu-system-x86_64 -machine pc,graphics=off -cpu max "$@" $bmc $options ;;
 *)
     echo "qemu.sh: no firmware \"$firmware\"" >&2
     exit 2

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,14 +22,16 @@ const (
 	providerAddr = "10.77.0.1"
 	siteAddr     = "10.77.0.2"
 	benchAddr    = "10.77.0.3"
+	bmcNet       = "10.77.1.0/24"
+	farBenchAddr = "10.78.0.3"
 )
 
 // site is where a test takes place: a directory for every file and log, and the
 // network around the machines.
 type site struct {
-	dir      string
-	bridge   string // of the machines
-	machines []*machine
+	dir        string
+	machinesAt string // the host on which QEMU runs
+	machines   []*machine
 }
 
 // newSite lays the network and starts the site's DHCP server, with the options
@@ -42,7 +45,7 @@ func newSite(t *testing.T, dhcpOptions ...string) *site {
 		t.Fatal(err)
 	}
 
-	s := &site{dir: dir, bridge: "br0"}
+	s := &site{dir: dir}
 
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -74,39 +77,66 @@ func newSite(t *testing.T, dhcpOptions ...string) *site {
 // namespaces.
 func layNetwork(t *testing.T) {
 	t.Helper()
-	ip(t, `link set lo up
-		link add br0 type bridge forward_delay 0 stp_state 0
-		addr add `+providerAddr+`/24 dev br0
-		link set br0 up
-		route add 255.255.255.255 dev br0`)
-	connect(t, "site", "eth0", "br0", siteAddr+"/24")
-	connect(t, "bench", "eth0", "br0", benchAddr+"/24")
-	ip(t, `-n site addr add fd77::2/64 dev eth0 nodad`)
+	ip(t, here, `link set lo up`)
+	addBridge(t, here, providerAddr)
+	ip(t, here, `route add 255.255.255.255 dev br0`)
+	addHost(t, "site", siteAddr, here)
+	addHost(t, "bench", benchAddr, here)
+	ip(t, "site", `addr add fd77::2/64 dev eth0 nodad`)
 }
 
-// connect makes a host, if there is none of that name, which is a network
-// namespace, and connects it to a bridge by an interface with an address.
-func connect(t *testing.T, host, device, bridge, address string) {
+// addSubnet adds a subnet with a bench in it behind a router, on which QEMU then
+// runs the machines.
+func (s *site) addSubnet(t *testing.T) {
 	t.Helper()
 
-	if _, err := os.Stat("/run/netns/" + host); err != nil {
-		ip(t, `netns add `+host+`
-			-n `+host+` link set lo up`)
-	}
+	s.machinesAt = "router"
 
-	port := host + "-" + device
-	ip(t, `link add `+port+` type veth peer name `+device+` netns `+host+`
-		link set `+port+` master `+bridge+` up
-		-n `+host+` addr add `+address+` dev `+device+`
-		-n `+host+` link set `+device+` up`)
+	addHost(t, "router", "10.77.0.4", here)
+	addBridge(t, "router", "10.78.0.1")
+	addHost(t, "farbench", farBenchAddr, "router")
+	run(t, "ip", "netns", "exec", "router", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+	ip(t, "router", `route add `+bmcNet+` via `+providerAddr)
+	ip(t, "farbench", `route add default via 10.78.0.1`)
+
+	for _, host := range []string{here, "site"} {
+		ip(t, host, `route add 10.78.0.0/24 via 10.77.0.4`)
+	}
 }
 
-// ip runs ip(8), once for each line.
-func ip(t *testing.T, commands string) {
+// addBridge gives a host a network of its own with it at an address.
+func addBridge(t *testing.T, host, address string) {
+	t.Helper()
+	ip(t, host, `link add br0 type bridge forward_delay 0 stp_state 0
+		addr add `+address+`/24 dev br0
+		link set br0 up`)
+}
+
+// addHost makes a host, which is a network namespace, in the network of another.
+func addHost(t *testing.T, host, address, network string) {
+	t.Helper()
+	ip(t, here, `netns add `+host)
+	ip(t, network, `link add `+host+` type veth peer name eth0 netns `+host+`
+		link set `+host+` master br0 up`)
+	ip(t, host, `link set lo up
+		addr add `+address+`/24 dev eth0
+		link set eth0 up`)
+}
+
+// here is the host that the test runs on.
+const here = ""
+
+// ip runs ip(8) on a host, once for each line.
+func ip(t *testing.T, host, commands string) {
 	t.Helper()
 
 	for line := range strings.Lines(commands) {
-		run(t, "ip", strings.Fields(line)...)
+		args := strings.Fields(line)
+		if host != here {
+			args = slices.Insert(args, 0, "-n", host)
+		}
+
+		run(t, "ip", args...)
 	}
 }
 

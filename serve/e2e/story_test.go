@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -144,12 +143,7 @@ func (s *site) startOmni(t *testing.T) *omnisim.Server {
 func (s *site) startServe(t *testing.T, omni *omnisim.Server) *localapi.Client {
 	t.Helper()
 
-	program, err := filepath.Abs(prepared + "/bin/bmctl")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	serve := exec.Command(program, "serve",
+	serve := exec.Command(prepared(t, "bin/bmctl"), "serve",
 		"--id="+providerID, "--api-advertise-address="+providerAddr,
 		"--use-local-boot-assets", "--boot-assets-path="+s.bootAssets(t),
 		"--ipmi-pxe-boot-mode=uefi", "--redfish-use-when-available=false",

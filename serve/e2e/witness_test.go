@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -73,18 +72,13 @@ func (v verdict) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// bench starts `bmctl pxe test` on the bench, a host beside the machines, and
-// returns a function that waits for its verdict.
-func (s *site) bench(t *testing.T, firmware, mac string) func() verdict {
+// pxeTest starts `bmctl pxe test` on a bench, which is a host beside the machines,
+// and returns a function that waits for its verdict.
+func (s *site) pxeTest(t *testing.T, bench, firmware, mac string) func() verdict {
 	t.Helper()
 
-	program, err := filepath.Abs(prepared + "/bin/bmctl")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	test := exec.CommandContext(t.Context(), "ip", "netns", "exec", "bench",
-		program, "pxe", "test", "--interface", "eth0", "--firmware", firmware, "--mac", mac, "-o", "json")
+	test := exec.CommandContext(t.Context(), "ip", "netns", "exec", bench,
+		prepared(t, "bin/bmctl"), "pxe", "test", "--interface", "eth0", "--firmware", firmware, "--mac", mac, "-o", "json")
 
 	var said, complained bytes.Buffer
 
