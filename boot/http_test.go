@@ -42,7 +42,7 @@ func TestBootScriptOfEachDecision(t *testing.T) {
 	}{
 		{
 			decision: boot.Decision{Kind: boot.Agent, Reason: "unknown machine", Kernel: "http://f/k", Initrd: "http://f/i", Args: []string{"a=${uuid}", "console=ttyS0"}},
-			lines:    "#!ipxe\necho bmctl: unknown machine\nimgfree\nkernel http://f/k a=${uuid} console=ttyS0 || goto failed\ninitrd http://f/i || goto failed\nboot || goto failed\n",
+			lines:    "#!ipxe\necho bmctl: unknown machine\nimgfree\nkernel http://f/k initrd=initrd a=${uuid} console=ttyS0 || goto failed\ninitrd --name initrd http://f/i || goto failed\nboot || goto failed\n",
 			log:      "boot machine: Talos agent mode",
 		},
 		{

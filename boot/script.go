@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// The scripts. Two facts of iPXE shape them.
+// The scripts. Three facts of iPXE shape them.
 //
 // It cannot tell a script why a download failed. Where boot.ipxe is refused
 // (HTTP 4xx), init.ipxe asks for refused.ipxe, which says what to do then.
@@ -19,6 +19,9 @@ import (
 // ours for a reason to load us again and an error for one to leave. Everywhere
 // else a success ends iPXE at once, and an error makes it try another interface.
 // Therefore disk.ipxe ends in the one or the other.
+//
+// Old builds for EFI, of 2019 for one, give a kernel its initramfs only as the
+// file that its command line names (initrd=). Newer ones, and BIOS, ignore that.
 //
 //go:embed scripts/*.ipxe
 var scriptFiles embed.FS

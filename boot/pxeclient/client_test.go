@@ -109,7 +109,7 @@ func TestLoadsWhatWasDecided(t *testing.T) {
 	var names []string
 	client.OnStep = func(s pxeclient.Step) { names = append(names, s.Name) }
 	result, err := client.Boot(within(t, 10*time.Second))
-	if err != nil || result.Outcome != pxeclient.OutcomeKernel || result.Kernel != assets.URL+"/k" || result.Initrd != assets.URL+"/i" || result.Cmdline != "u="+client.UUID+" a" {
+	if err != nil || result.Outcome != pxeclient.OutcomeKernel || result.Kernel != assets.URL+"/k" || result.Initrd != assets.URL+"/i" || result.Cmdline != "initrd=initrd u="+client.UUID+" a" {
 		t.Fatalf("%+v, %v", result, err)
 	}
 	if got := strings.Join(names, " "); got != "dhcp request tftp dhcp script console script console kernel initrd" {
