@@ -12,7 +12,7 @@ RACE        := ./power/... ./boot/... ./serve/policy/...
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build lab test race soak lint bench-peers bench-serve docs share e2e ci clean
+.PHONY: help build lab test race soak lint bench-peers bench-serve docs share e2e e2e-slow ci clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,8 +52,11 @@ share: build ## man pages and completions for the packages, in bin/share
 bench-serve: build ## memory, CPU and speed of serve; BENCH=Weight/1000 chooses one
 	BMCTL_BENCH_SERVE=$(BIN)/bmctl $(GO) test ./serve/lab -count=1 -timeout 2h -v -run '$(or $(BENCH),^Test(Weight|Rush|Reaction)$$)'
 
-e2e: ## one machine with real firmware and a real BMC's protocol (root, Debian)
+e2e: ## machines with real firmware and a real BMC's protocol (root, Debian)
 	serve/e2e/run.sh
+
+e2e-slow: ## the same with arm64, a legacy ROM and seven machines at once; by hand
+	serve/e2e/run.sh slow
 
 bench-peers: ## how fast beside other programs; for a quiet machine (root, Debian)
 	.ci/bench-peers

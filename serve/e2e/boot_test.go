@@ -46,15 +46,31 @@ func (e *events) observe(event boot.Event) {
 	e.list = append(e.list, event)
 }
 
-// of are the machine's events, in their order. A file over TFTP has no MAC to it:
-// it is the machine's unless a bench has asked for it.
+// of are the machine's events, in their order. A file over TFTP of which no MAC is
+// known is the machine's unless a bench has asked for it.
 func (e *events) of(m *machine) []boot.Event {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
 	return slices.DeleteFunc(slices.Clone(e.list), func(event boot.Event) bool {
-		return event.MAC != m.mac && (event.MAC != "" || event.Addr.String() == benchAddr || event.Addr.String() == farBenchAddr)
+		unnamed := event.Type == boot.EventLoader && event.MAC == "" && !slices.Contains([]string{benchAddr, farBenchAddr}, event.Addr.String())
+
+		return event.MAC != m.mac && !unnamed
 	})
+}
+
+// rivals says of other servers that were seen what serve has to say of them.
+func (e *events) rivals() (said []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+
+	for _, event := range e.list {
+		if event.Type == boot.EventRival {
+			said = append(said, event.Reason)
+		}
+	}
+
+	return said
 }
 
 // count is how many events of a kind there are of the machine.
@@ -148,10 +164,15 @@ type distortion struct {
 	silent bool                 // port 4011 takes requests and says nothing
 }
 
-// startDistorted runs the boot server behind something that distorts it: the
-// server's own DHCP sockets are on loopback, and machines talk to the distorter.
+// startDistorted runs the boot server behind something that distorts it, if
+// anything: the server's own DHCP sockets are on loopback then, and machines talk
+// to the distorter.
 func startDistorted(t *testing.T, config boot.Config, d distortion) *events {
 	t.Helper()
+
+	if d.offer == nil && !d.silent {
+		return startBoot(t, config)
+	}
 
 	config.Conns.DHCP, config.Conns.ProxyDHCP = listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
 

@@ -3,36 +3,38 @@
 package e2e_test
 
 import (
-	"context"
 	"testing"
-	"time"
-
-	"github.com/bmctl/bmctl/boot"
 )
 
-// TestFirmwareTakesTheOffer lets other ways of booting than EDK2's PXE stack get
-// to our script.
-func TestFirmwareTakesTheOffer(t *testing.T) {
-	const discover, loader, script = boot.EventDiscover, boot.EventLoader, boot.EventScript
-
+// TestFirmwareReachesAgent lets other firmware than the story's, which is EDK2's
+// PXE stack, boot through a real serve until the machine's agent has joined.
+func TestFirmwareReachesAgent(t *testing.T) {
 	for _, test := range []struct {
 		name, kind string
-		steps      []boot.EventType
+		steps      []string
 	}{
-		{"HTTP boot", uefiHTTP, []boot.EventType{discover, loader, script}},
-		{"iPXE in the NIC", uefiIPXE, []boot.EventType{discover, script}},
+		{"OVMF's HTTP Boot", uefiHTTP, []string{"discover", "loader", "script", "kernel", "initrd"}},
+		{"OVMF with iPXE in the NIC", uefiIPXE, []string{"discover", "script", "kernel", "initrd"}},
+		{"SeaBIOS with iPXE in the NIC", bios, []string{"discover", "script", "kernel", "initrd"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if apart(t) {
 				return
 			}
 
-			s := newSite(t)
-			m := s.newMachine(t, 1, test.kind)
-			seen := startBoot(t, boot.Config{})
-
-			m.boot(t)
-			eventually(t, "iPXE has asked for its script", 120*time.Second, func(context.Context) error { return seen.stepsAre(m, test.steps...) })
+			bootToAgent(t, test.kind, test.steps...)
 		})
 	}
+}
+
+func bootToAgent(t *testing.T, kind string, steps ...string) {
+	t.Helper()
+
+	s := newSite(t)
+	m := s.newMachine(t, 1, kind)
+	serve := s.startServe(t, s.startOmni(t))
+
+	m.boot(t)
+	m.reachesAgent(t, serve)
+	checkSteps(t, serve, steps...)
 }

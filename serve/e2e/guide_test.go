@@ -87,7 +87,7 @@ func TestRelay(t *testing.T) {
 
 	m := s.newMachine(t, 1, uefi)
 	seen := startBoot(t, boot.Config{})
-	foretell := s.pxeTest(t, "farbench", "uefi", "02:00:00:77:00:01")
+	foretell := s.pxeTest(t, "farbench", "--firmware=uefi")
 
 	m.boot(t)
 	eventually(t, "iPXE has asked for its script", 120*time.Second, func(context.Context) error {

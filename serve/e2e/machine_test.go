@@ -36,6 +36,8 @@ const (
 	uefiHTTP = uefi + " options='-fw_cfg name=opt/org.tianocore/IPv4PXESupport,string=n -fw_cfg name=opt/org.tianocore/IPv6PXESupport,string=n'"
 	uefiIPXE = "firmware=uefi"
 	bios     = "firmware=bios"
+	legacy   = "firmware=legacy rom=''"
+	arm64    = "firmware=arm64 rom=''"
 )
 
 // machine is one of the site's.

@@ -2,7 +2,9 @@
 # qemu.sh DIR OVERRIDE: becomes the machine whose traits stand in DIR/machine:
 #   uuid, mac, tap, bmc   which machine it is
 #   host                  the network namespace that tap is in, '' being this one
-#   firmware              uefi (with fresh variables) or bios
+#   firmware              uefi (with fresh variables), bios, legacy (bios with what
+#                         stands in for a PXE ROM) or arm64 (UEFI; nothing in the
+#                         machine leads to its BMC)
 #   rom                   of the NIC, '' being none; QEMU's own, an iPXE, if unset
 #   options               more for QEMU
 # OVERRIDE pxe boots the network first, anything else the disk. Always emulated:
@@ -14,6 +16,8 @@ disk=1 nic=2
 options=''
 # shellcheck disable=SC1091
 . "$dir/machine"
+# A kernel given to QEMU, which the stand-in is, has the first place.
+[ "$firmware" != legacy ] || nic=2
 
 set -- -accel tcg,thread=multi -smp 1 -m 512 -nodefaults -display none -vga none -serial stdio -uuid "$uuid" \
     -drive file="$dir/disk.img",if=none,id=disk,format=raw -device virtio-blk-pci,drive=disk,bootindex=$disk \
@@ -33,6 +37,16 @@ uefi)
         -drive if=pflash,format=raw,unit=1,file="$dir/vars.fd"
     ;;
 bios) exec $on qemu-system-x86_64 -machine pc,graphics=off -cpu max "$@" $bmc $options ;;
+legacy)
+    exec $on qemu-system-x86_64 -machine pc,graphics=off -cpu max "$@" $bmc $options \
+        -kernel /usr/lib/ipxe/ipxe.lkrn -initrd "$(dirname "$0")/legacy.ipxe"
+    ;;
+arm64)
+    cp /usr/share/AAVMF/AAVMF_VARS.fd "$dir/vars.fd"
+    exec $on qemu-system-aarch64 -machine virt -cpu cortex-a57 "$@" $options \
+        -drive if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/AAVMF/AAVMF_CODE.fd \
+        -drive if=pflash,format=raw,unit=1,file="$dir/vars.fd"
+    ;;
 *)
     echo "qemu.sh: no firmware \"$firmware\"" >&2
     exit 2

@@ -73,12 +73,15 @@ func (v verdict) String() string {
 }
 
 // pxeTest starts `bmctl pxe test` on a bench, which is a host beside the machines,
-// and returns a function that waits for its verdict.
-func (s *site) pxeTest(t *testing.T, bench, firmware, mac string) func() verdict {
+// always with the same MAC, and returns a function that waits for its verdict.
+func (s *site) pxeTest(t *testing.T, bench string, args ...string) func() verdict {
 	t.Helper()
 
-	test := exec.CommandContext(t.Context(), "ip", "netns", "exec", bench,
-		prepared(t, "bin/bmctl"), "pxe", "test", "--interface", "eth0", "--firmware", firmware, "--mac", mac, "-o", "json")
+	args = append([]string{
+		"netns", "exec", bench, prepared(t, "bin/bmctl"),
+		"pxe", "test", "--interface", "eth0", "--mac", "02:00:00:77:00:01", "-o", "json",
+	}, args...)
+	test := exec.CommandContext(t.Context(), "ip", args...)
 
 	var said, complained bytes.Buffer
 
