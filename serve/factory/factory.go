@@ -78,9 +78,10 @@ type Client struct {
 
 	flight singleflight.Group
 
-	mu      sync.Mutex
-	ids     map[string]string // posted schematics: the id computed here to the factory's
-	scripts map[string]Script // by URL
+	mu       sync.Mutex
+	computed map[string]string // schematics, as JSON, to the id computed here
+	ids      map[string]string // posted schematics: the id computed here to the factory's
+	scripts  map[string]Script // by URL
 }
 
 // New returns a client; it fails on a base URL that is not absolute HTTP(S).
@@ -95,11 +96,11 @@ func New(cfg Config) (*Client, error) {
 
 	return &Client{
 		base: base, pxe: pxe,
-		log:     cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)),
-		http:    cmp.Or(cfg.HTTP, &http.Client{}),
-		timeout: cmp.Or(cfg.AttemptTimeout, 10*time.Second),
-		pause:   cmp.Or(cfg.Pause, 250*time.Millisecond),
-		ids:     map[string]string{}, scripts: map[string]Script{},
+		log:      cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)),
+		http:     cmp.Or(cfg.HTTP, &http.Client{}),
+		timeout:  cmp.Or(cfg.AttemptTimeout, 10*time.Second),
+		pause:    cmp.Or(cfg.Pause, 250*time.Millisecond),
+		computed: map[string]string{}, ids: map[string]string{}, scripts: map[string]Script{},
 	}, nil
 }
 
@@ -148,7 +149,7 @@ func AgentExtensions() []string {
 // growing pauses for up to a minute, but an answer 4xx is final (408 and 429
 // excepted) and its words stand in the error.
 func (c *Client) EnsureSchematic(ctx context.Context, wish schematic.Schematic) (string, error) {
-	local, err := wish.ID()
+	local, err := c.localID(wish)
 	if err != nil {
 		return "", fmt.Errorf("schematic: %w", err)
 	}
@@ -165,6 +166,34 @@ func (c *Client) EnsureSchematic(ctx context.Context, wish schematic.Schematic) 
 	}
 
 	return id, nil
+}
+
+// localID is the schematic's id as it is computed here, once for each: it is asked
+// for at every boot of every machine, and costs more than the rest of the answer.
+func (c *Client) localID(wish schematic.Schematic) (string, error) {
+	key, err := json.Marshal(wish)
+	if err != nil {
+		return "", err
+	}
+
+	c.mu.Lock()
+	local, ok := c.computed[string(key)]
+	c.mu.Unlock()
+
+	if ok {
+		return local, nil
+	}
+
+	if local, err = wish.ID(); err != nil {
+		return "", err
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	c.computed[string(key)] = local
+
+	return local, nil
 }
 
 func (c *Client) posted(local string) (string, bool) {

@@ -111,7 +111,7 @@ func TestWeight(t *testing.T) {
 			l := fleet(t, n, profiled.flags(t)...)
 			pid := served(t, l).PID
 
-			within(t, l, 10*time.Minute, "all are ready and polled", func() bool { return allPolled(l) })
+			within(t, l, 20*time.Minute, "all are ready and polled", allPolled(l))
 			rest(t, 2*window)
 
 			var memory, share []float64
@@ -148,10 +148,16 @@ func served(t *testing.T, l *lab.Lab) localapi.Health {
 	return health
 }
 
-// allPolled tells whether every machine is reported to be ready, and serve has a
-// session with every BMC.
-func allPolled(l *lab.Lab) bool {
-	return !slices.ContainsFunc(l.Machines(), func(m *lab.Machine) bool { return !ready(l, m) || m.BMC.Sessions() == 0 })
+// allPolled tells, called again and again, whether every machine has been reported
+// to be ready and serve has had a session with its BMC.
+func allPolled(l *lab.Lab) func() bool {
+	missing := slices.Clone(l.Machines())
+
+	return func() bool {
+		missing = slices.DeleteFunc(missing, func(m *lab.Machine) bool { return m.BMC.Sessions() > 0 && ready(l, m) })
+
+		return len(missing) == 0
+	}
 }
 
 // rest lets time pass: here it is what is measured.
@@ -229,10 +235,13 @@ func loadAverage(t *testing.T) string {
 	return strings.Fields(string(text))[1]
 }
 
-func median(values []float64) float64 {
+func median(values []float64) float64 { return quantile(values, 0.5) }
+
+// quantile is the value that so large a part of the values does not exceed.
+func quantile(values []float64, part float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 
-	return sorted[len(sorted)/2]
+	return sorted[int(part*float64(len(sorted)-1)+0.5)]
 }
 
 // spread is the least and the greatest of the values.
