@@ -178,3 +178,18 @@ func sessionService(*http.Request) any {
 		"Sessions":       link(sessionsPath),
 	}
 }
+
+// Tokens returns the secrets of the open Redfish sessions, sorted: what a test looks
+// for where they must not be.
+func (b *BMC) Tokens() []string {
+	if b.redfish == nil {
+		return nil
+	}
+
+	s := &b.redfish.sessions
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return slices.Sorted(maps.Values(s.tokens))
+}
