@@ -52,7 +52,7 @@ the machines then load from serve. These commands read the section serve: of the
 configuration file and BMCTL_<FLAG>, as serve does, and may run beside it.`,
 	}
 	group(cmd)
-	s.show(cmd.PersistentFlags(), "asset-cache-dir", "asset-cache-size", "extra-ca-file")
+	s.show(cmd.PersistentFlags(), "asset-cache-dir", "asset-cache-size", extraCAFlag)
 	cmd.AddCommand(a.cacheListCommand(s), a.cachePrefetchCommand(s), a.cacheExportCommand(s), a.cacheImportCommand(s))
 
 	return cmd

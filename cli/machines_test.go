@@ -2,11 +2,19 @@ package cli_test
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/pem"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
@@ -51,6 +59,10 @@ func TestMachineScripts(t *testing.T) {
 
 			env.Defer(func() { report(t, busyUDP.Close()) })
 
+			if err := frontTLS(env, w); err != nil {
+				return err
+			}
+
 			if err := startBMCs(t, env); err != nil {
 				return err
 			}
@@ -73,6 +85,56 @@ func report(t *testing.T, err error) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// frontTLS puts TLS before the world's Omni, as OMNI_TLS, with a certificate that
+// only $CA_FILE trusts.
+func frontTLS(env *testscript.Env, w *world) error {
+	certified := httptest.NewTLSServer(nil) // for its certificate of loopback, which is its own authority
+	certified.Close()
+
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: certified.TLS.Certificates, NextProtos: []string{"h2"}})
+	if err != nil {
+		return err
+	}
+
+	var tasks sync.WaitGroup
+
+	tasks.Go(func() {
+		for {
+			outer, err := listener.Accept()
+			if err != nil {
+				return
+			}
+
+			tasks.Go(func() { forward(outer, strings.TrimPrefix(w.omni.Endpoint(), "http://")) })
+		}
+	})
+	env.Defer(func() { _ = listener.Close(); tasks.Wait() })
+
+	file := filepath.Join(env.WorkDir, "ca.pem")
+	env.Vars = append(env.Vars, "OMNI_TLS=https://"+listener.Addr().String(), "CA_FILE="+file)
+
+	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certified.Certificate().Raw}), 0o600)
+}
+
+// forward carries bytes both ways until either end closes.
+func forward(outer net.Conn, to string) {
+	defer outer.Close() //nolint:errcheck // bmctl may be gone already
+
+	inner, err := net.DialTimeout("tcp", to, 10*time.Second)
+	if err != nil {
+		return // bmctl sees its connection close
+	}
+
+	var back sync.WaitGroup
+
+	back.Go(func() { _, _ = io.Copy(outer, inner); _ = outer.Close() })
+
+	_, _ = io.Copy(inner, outer)
+	_ = inner.Close()
+
+	back.Wait()
 }
 
 // startBMCs starts the controllers of the machines A (IPMI) and B (Redfish).

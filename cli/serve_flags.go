@@ -108,7 +108,7 @@ func tlsServeFlags(flags *pflag.FlagSet, c *serve.Config) {
 	flags.StringVar(&c.TLSCertFile, "tls-cert-file", c.TLSCertFile, "`FILE` of your own certificate")
 	flags.StringVar(&c.TLSKeyFile, "tls-key-file", c.TLSKeyFile, "`FILE` of its key")
 	flags.StringVar(&c.TLSCustomIPXECACertFile, "tls-custom-ipxe-ca-cert-file", c.TLSCustomIPXECACertFile, "`FILE` of a CA certificate that iPXE trusts")
-	flags.StringVar(&c.ExtraCAFile, "extra-ca-file", c.ExtraCAFile, "`FILE` of CA certificates to trust besides the system's")
+	flags.StringVar(&c.ExtraCAFile, extraCAFlag, c.ExtraCAFile, "`FILE` of CA certificates to trust besides the system's")
 }
 
 func agentServeFlags(flags *pflag.FlagSet, c *serve.Config) {

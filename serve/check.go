@@ -1,8 +1,8 @@
 package serve
 
 import (
+	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +18,8 @@ import (
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/infra"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/system"
+
+	"github.com/bmctl/bmctl/serve/trust"
 )
 
 // CheckResult is what one of serve's checks found.
@@ -68,7 +70,7 @@ func (s *Server) checkOmni(ctx context.Context) CheckResult {
 	case refused != nil:
 		r.Err, r.Hint = refused, "OMNI_SERVICE_ACCOUNT_KEY must be the key of the infra provider "+strconv.Quote(s.cfg.ID)
 	case silent != nil:
-		r.Err, r.Hint = silent, hintFor(silent, "is --omni-api-endpoint right, and may this host reach it?")
+		r.Err, r.Hint = silent, cmp.Or(trust.Hint(silent), "is --omni-api-endpoint right, and may this host reach it?")
 	default:
 		_, r.Err = s.state.List(ctx, infra.NewMachine("").Metadata())
 	}
@@ -86,16 +88,6 @@ func (s *Server) omniVersion(ctx context.Context) string {
 	}
 
 	return " (" + v.TypedSpec().Value.BackendVersion + ")"
-}
-
-// hintFor is the hint for a server that does not answer, or whose certificate is
-// not trusted.
-func hintFor(err error, silent string) string {
-	if strings.Contains(err.Error(), x509.UnknownAuthorityError{}.Error()) {
-		return "an authority of your own goes into --extra-ca-file"
-	}
-
-	return silent
 }
 
 func (s *Server) checkInterface() CheckResult {
@@ -201,7 +193,7 @@ func checkFactory(ctx context.Context, web *http.Client, base string) CheckResul
 
 	response, err := web.Do(request)
 	if err != nil {
-		r.Hint = hintFor(err, "machines need it too; without a way out use --use-local-boot-assets")
+		r.Hint = cmp.Or(trust.Hint(err), "machines need it too; without a way out use --use-local-boot-assets")
 
 		if named := (*url.Error)(nil); errors.As(err, &named) {
 			err = named.Err // without the address once more

@@ -1,14 +1,10 @@
 package serve
 
 import (
-	"cmp"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"time"
 
 	"github.com/cosi-project/runtime/api/v1alpha1"
@@ -17,19 +13,14 @@ import (
 	cosiclient "github.com/cosi-project/runtime/pkg/state/protobuf/client"
 	"github.com/siderolabs/go-api-signature/pkg/client/interceptor"
 	"github.com/siderolabs/omni/client/pkg/client/omni"
-	"github.com/siderolabs/omni/client/pkg/compression"
-	"github.com/siderolabs/omni/client/pkg/constants"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/infra"
 	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/encoding/gzip"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"github.com/bmctl/bmctl/serve/controllers"
+	"github.com/bmctl/bmctl/serve/omnidial"
 	"github.com/bmctl/bmctl/serve/resources"
 )
 
@@ -47,12 +38,10 @@ func connectOmni(cfg Config, roots *x509.CertPool) (*grpc.ClientConn, state.Stat
 		return nil, nil, err
 	}
 
-	// Resources of Omni may be compressed.
-	if err := compression.InitConfig(true); err != nil {
-		return nil, nil, fmt.Errorf("make the client of Omni: %w", err)
-	}
-
-	conn, err := dialOmni(cfg, roots)
+	conn, err := omnidial.Dial(omnidial.Config{
+		Endpoint: cfg.OmniAPIEndpoint, Roots: roots, InsecureSkipTLSVerify: cfg.InsecureSkipTLSVerify,
+		Identity: interceptor.Options{ClientName: "bmctl " + cfg.Version, ServiceAccountBase64: cfg.OmniServiceAccountKey.Reveal()},
+	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("make the client of Omni at %s: %w", cfg.OmniAPIEndpoint, err)
 	}
@@ -60,35 +49,6 @@ func connectOmni(cfg Config, roots *x509.CertPool) (*grpc.ClientConn, state.Stat
 	c := omni.NewClient(conn, omni.WithProviderID(cfg.ID))
 
 	return conn, state.WrapCore(cosiclient.NewAdapter(v1alpha1.NewStateClient(c), cosiclient.WithDisableWatchRetry())), nil
-}
-
-// dialOmni does what client.New of Omni's client package does, which takes no
-// authorities besides the system's.
-func dialOmni(cfg Config, roots *x509.CertPool) (*grpc.ClientConn, error) {
-	u, err := url.Parse(cfg.OmniAPIEndpoint)
-	if err != nil {
-		return nil, err
-	}
-
-	transport, port := insecure.NewCredentials(), "80"
-	if u.Scheme == "https" {
-		port = "443"
-		transport = credentials.NewTLS(&tls.Config{
-			MinVersion: tls.VersionTLS12, RootCAs: roots,
-			InsecureSkipVerify: cfg.InsecureSkipTLSVerify, //nolint:gosec // the operator's --insecure-skip-tls-verify
-		})
-	}
-
-	signer := interceptor.New(interceptor.Options{
-		ClientName: "bmctl " + cfg.Version, ServiceAccountBase64: cfg.OmniServiceAccountKey.Reveal(),
-	})
-
-	return grpc.NewClient(net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port)),
-		grpc.WithTransportCredentials(transport),
-		grpc.WithUnaryInterceptor(signer.Unary()),
-		grpc.WithStreamInterceptor(signer.Stream()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(constants.GRPCMaxMessageSize), grpc.UseCompressor(gzip.Name)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute}))
 }
 
 // askOmni asks once whether Omni takes the key. A refusal is the one thing that

@@ -26,6 +26,7 @@ import (
 	"github.com/bmctl/bmctl/power/bmcsim"
 	"github.com/bmctl/bmctl/serve/assetcache"
 	"github.com/bmctl/bmctl/serve/omnisim"
+	"github.com/bmctl/bmctl/serve/trust"
 )
 
 // authorityOf returns a new CA, in PEM and as what is valid under it on loopback.
@@ -190,7 +191,7 @@ func rsaAuthority(t *testing.T) (der []byte) {
 func TestNotYetValid(t *testing.T) {
 	good, _, _ := authorityOf(t, time.Hour)
 
-	if _, err := readAuthorities(pemFile(t, good), time.Now().Add(-backdate-time.Minute)); err == nil || !strings.Contains(err.Error(), "is not valid before") {
+	if _, err := trust.Read(pemFile(t, good), time.Now().Add(-backdate-time.Minute)); err == nil || !strings.Contains(err.Error(), "is not valid before") {
 		t.Errorf("got %v", err)
 	}
 }

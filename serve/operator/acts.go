@@ -11,6 +11,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/google/uuid"
 	"github.com/siderolabs/omni/client/api/omni/specs"
+	"github.com/siderolabs/omni/client/pkg/client/management"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/siderolink"
 	"google.golang.org/grpc/codes"
@@ -175,7 +176,7 @@ func (c *Client) PowerOff(ctx context.Context, id string) error {
 			return refused("it is in no cluster: prefer its power off instead")
 		}
 
-		err := c.omni.Management().MachinePowerOff(ctx, id)
+		err := management.NewClient(c.omni).MachinePowerOff(ctx, id)
 		if status.Code(err) != codes.Unimplemented {
 			return err
 		}
@@ -188,7 +189,7 @@ func (c *Client) PowerOff(ctx context.Context, id string) error {
 // machine on if its cluster or the user's preference wants that.
 func (c *Client) PowerOn(ctx context.Context, id string) error {
 	return c.act(ctx, "power on", id, func(ctx context.Context, _ Machine) error {
-		err := c.omni.Management().MachinePowerOn(ctx, id)
+		err := management.NewClient(c.omni).MachinePowerOn(ctx, id)
 		if status.Code(err) != codes.Unimplemented {
 			return err
 		}

@@ -7,19 +7,25 @@ package operator
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/url"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/siderolabs/go-api-signature/pkg/client/interceptor"
+	pgpclient "github.com/siderolabs/go-api-signature/pkg/pgp/client"
 	"github.com/siderolabs/go-api-signature/pkg/serviceaccount"
 	"github.com/siderolabs/omni/client/pkg/access"
-	"github.com/siderolabs/omni/client/pkg/client"
+	"github.com/siderolabs/omni/client/pkg/client/omni"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/system"
 	omniconfig "github.com/siderolabs/omni/client/pkg/omnictl/config"
+	talosconfig "github.com/siderolabs/talos/pkg/machinery/client/config"
+	"google.golang.org/grpc"
 
 	"github.com/bmctl/bmctl/power"
+	"github.com/bmctl/bmctl/serve/omnidial"
 )
 
 // DefaultTimeout limits a call whose context has no deadline.
@@ -28,6 +34,9 @@ const DefaultTimeout = 15 * time.Second
 // loginTimeout is how long a person has to log in with the browser that Omni's
 // client opens when the key of an omniconfig context has expired.
 const loginTimeout = 5 * time.Minute
+
+// clientName is what Omni's log of calls has.
+const clientName = "bmctl"
 
 // Config says which Omni, and as whom.
 type Config struct {
@@ -45,6 +54,8 @@ type Config struct {
 	KeysDir string
 	// ProviderID restricts Machines to those of one provider; empty is all.
 	ProviderID string
+	// Roots are the authorities that are trusted; nil is the system's.
+	Roots *x509.CertPool
 	// InsecureSkipTLSVerify accepts any certificate.
 	InsecureSkipTLSVerify bool
 	// Timeout limits each call whose context has no deadline of its own; zero is
@@ -55,7 +66,7 @@ type Config struct {
 // Client is a person's access to Omni. Its methods are safe for concurrent use;
 // each of their errors is an *Error with one kind.
 type Client struct {
-	omni    *client.Client
+	omni    *grpc.ClientConn
 	state   state.State
 	cfg     Config
 	version string
@@ -79,7 +90,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 
 	c := &Client{cfg: cfg}
 
-	opts, err := c.credentials()
+	identity, err := c.identity()
 	if err != nil {
 		return nil, &Error{Act: "connect to Omni", Kind: ErrConfig, Cause: err}
 	}
@@ -88,13 +99,13 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, &Error{Act: "connect to Omni", Kind: ErrConfig, Cause: err}
 	}
 
-	opts = append(opts, client.WithInsecureSkipTLSVerify(cfg.InsecureSkipTLSVerify))
-
-	if c.omni, err = client.New(c.cfg.Endpoint, opts...); err != nil {
+	if c.omni, err = omnidial.Dial(omnidial.Config{
+		Endpoint: c.cfg.Endpoint, Roots: cfg.Roots, InsecureSkipTLSVerify: cfg.InsecureSkipTLSVerify, Identity: identity,
+	}); err != nil {
 		return nil, &Error{Act: "connect to Omni", Kind: ErrConfig, Cause: err}
 	}
 
-	c.state = c.omni.Omni().State()
+	c.state = omni.NewClient(c.omni).State()
 
 	if err := c.greet(ctx); err != nil {
 		_ = c.omni.Close() // the first failure is the one to report
@@ -105,12 +116,12 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// credentials completes the endpoint and picks the client's options.
-func (c *Client) credentials() ([]client.Option, error) {
+// identity completes the endpoint and says who signs the calls.
+func (c *Client) identity() (interceptor.Options, error) {
 	if !c.cfg.ServiceAccountKey.IsZero() {
 		account, err := serviceaccount.Decode(c.cfg.ServiceAccountKey.Reveal())
 		if err != nil {
-			return nil, fmt.Errorf("the service account key is malformed: %w", err)
+			return interceptor.Options{}, fmt.Errorf("the service account key is malformed: %w", err)
 		}
 
 		c.provider = access.ParseServiceAccountFromName(account.Name).IsInfraProvider
@@ -119,16 +130,16 @@ func (c *Client) credentials() ([]client.Option, error) {
 			c.provider = sa.IsInfraProvider
 		}
 
-		return []client.Option{client.WithServiceAccount(c.cfg.ServiceAccountKey.Reveal())}, nil
+		return interceptor.Options{ClientName: clientName, ServiceAccountBase64: c.cfg.ServiceAccountKey.Reveal()}, nil
 	}
 
-	return c.personalCredentials()
+	return c.person()
 }
 
-func (c *Client) personalCredentials() ([]client.Option, error) {
+func (c *Client) person() (interceptor.Options, error) {
 	conf, err := omniconfig.Init(c.cfg.File, false)
 	if err != nil {
-		return nil, fmt.Errorf("read the omniconfig: %w", err)
+		return interceptor.Options{}, fmt.Errorf("read the omniconfig: %w", err)
 	}
 
 	name := c.cfg.Context
@@ -138,24 +149,33 @@ func (c *Client) personalCredentials() ([]client.Option, error) {
 
 	chosen, err := conf.GetContext(name)
 	if err != nil {
-		return nil, fmt.Errorf("the omniconfig %s: %w", conf.Path, err)
+		return interceptor.Options{}, fmt.Errorf("the omniconfig %s: %w", conf.Path, err)
 	}
 
 	identity := chosen.Auth.SideroV1.Identity
 	if identity == "" {
-		return nil, fmt.Errorf("the omniconfig %s names no identity in context %q", conf.Path, name)
+		return interceptor.Options{}, fmt.Errorf("the omniconfig %s names no identity in context %q", conf.Path, name)
 	}
 
 	if c.cfg.Endpoint == "" {
 		c.cfg.Endpoint = chosen.URL
 	}
 
-	opts := []client.Option{client.WithUserAccount(name, identity)}
+	return interceptor.Options{ClientName: clientName, ContextName: name, Identity: identity, UserKeyProvider: c.keys()}, nil
+}
+
+// keys finds people's keys where omnictl leaves them.
+func (c *Client) keys() *pgpclient.KeyProvider {
 	if c.cfg.KeysDir != "" {
-		opts = append(opts, client.WithCustomKeysDir(c.cfg.KeysDir))
+		return pgpclient.NewKeyProviderWithFallback("omni/keys", c.cfg.KeysDir, "", true)
 	}
 
-	return opts, nil
+	dir, err := talosconfig.GetTalosDirectory()
+	if err != nil {
+		return pgpclient.NewKeyProvider("omni/keys") // the XDG directory alone
+	}
+
+	return pgpclient.NewKeyProviderWithFallback("omni/keys", dir, "keys", true)
 }
 
 func checkEndpoint(endpoint string) error {

@@ -8,6 +8,8 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/bmctl/bmctl/serve/trust"
 )
 
 // The kinds of failure; each *Error has one.
@@ -77,7 +79,7 @@ func (c *Client) fail(ctx context.Context, act, machine string, cause error) err
 		return already
 	}
 
-	failure := &Error{Act: act, Machine: machine, Kind: kindOf(ctx, cause), Cause: cause}
+	failure := &Error{Act: act, Machine: machine, Kind: kindOf(ctx, cause), Hint: trust.Hint(cause), Cause: cause}
 
 	switch {
 	case failure.Kind != ErrPermission:
