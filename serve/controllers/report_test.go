@@ -79,6 +79,33 @@ func TestPowerBecomesUnknownLate(t *testing.T) {
 	})
 }
 
+// TestFirmwareOutlivesARestart: what a machine's firmware told is shown after a
+// restart too, although the machine does not boot again.
+func TestFirmwareOutlivesARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.start()
+		defer w.end()
+
+		id := settle(t, w)
+
+		before, err := w.ctrl.View(id)
+		if err != nil || before.Serial != "S"+id || before.Vendor != "Acme" || before.Model != "Box 7f00" || before.FirstSeen.IsZero() {
+			t.Fatalf("before the restart: %v: serial %q, vendor %q, model %q, first seen %s", err, before.Serial, before.Vendor, before.Model, before.FirstSeen)
+		}
+
+		w.crash()
+		w.start()
+		w.wait(time.Minute)
+
+		after, err := w.ctrl.View(id)
+		if err != nil || after.Serial != before.Serial || after.Vendor != before.Vendor || after.Model != before.Model || !after.FirstSeen.Equal(before.FirstSeen) {
+			t.Errorf("after it: %v: serial %q, vendor %q, model %q, first seen %s, not %s",
+				err, after.Serial, after.Vendor, after.Model, after.FirstSeen, before.FirstSeen)
+		}
+	})
+}
+
 // TestDisruptionsAreBounded: of machines in use that all have a reboot requested
 // only so many are rebooted in ten minutes, also when serve is restarted.
 func TestDisruptionsAreBounded(t *testing.T) {

@@ -45,7 +45,9 @@ type stored struct {
 // storedMachine is what is kept of one machine.
 type storedMachine struct {
 	Installed bool      `json:"installed"`
-	Serial    string    `json:"serial,omitempty"`   // as first seen
+	Serial    string    `json:"serial,omitempty"` // as first seen
+	Vendor    string    `json:"vendor,omitempty"` // of the system, as its firmware told last
+	Model     string    `json:"model,omitempty"`
 	Distrust  string    `json:"distrust,omitempty"` // why its id may be shared by two boards
 	Address   string    `json:"address,omitempty"`  // that asked for its script last
 	FirstSeen time.Time `json:"firstSeen,omitzero"`
@@ -215,6 +217,7 @@ func (s *store) machine(id string) storedMachine {
 func (s *store) seen(id string, b bootState, serial string) (distrust string, err error) {
 	kept := s.change(id, func(m *storedMachine) {
 		m.Serial = cmp.Or(m.Serial, b.serial)
+		m.Vendor, m.Model = cmp.Or(b.vendor, m.Vendor), cmp.Or(b.model, m.Model)
 		m.Address = b.addr
 
 		if m.FirstSeen.IsZero() {

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,6 +84,7 @@ func (c *Controller) View(id string) (localapi.Machine, error) {
 	facts := c.facts(m)
 	plan := policy.PlanFor(facts)
 	cluster, role := clusterOf(m)
+	kept := c.store.machine(id)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -111,10 +113,10 @@ func (c *Controller) View(id string) (localapi.Machine, error) {
 		Held:          facts.Held(),
 		MAC:           l.boot.mac,
 		Address:       l.boot.addr,
-		Serial:        l.boot.serial,
-		Vendor:        l.boot.vendor,
-		Model:         l.boot.model,
-		FirstSeen:     firstOf(l.boot.firstSeen, m.Infra.Metadata().Created()),
+		Serial:        cmp.Or(kept.Serial, l.boot.serial),
+		Vendor:        cmp.Or(l.boot.vendor, kept.Vendor),
+		Model:         cmp.Or(l.boot.model, kept.Model),
+		FirstSeen:     firstOf(kept.FirstSeen, firstOf(l.boot.firstSeen, m.Infra.Metadata().Created())),
 		AgentSince:    l.agentSince,
 		BootDecision:  [...]string{"wait", "agent", "talos", "disk"}[plan.Boot],
 		BootReason:    plan.BootReason,

@@ -143,7 +143,7 @@ func (w *world) decide(id string) (boot.Decision, error) {
 		return boot.Decision{}, errors.New("no serve")
 	}
 
-	d, err := ctrl.Decide(context.Background(), boot.Machine{UUID: id, Serial: "S" + id, Arch: "amd64"})
+	d, err := ctrl.Decide(context.Background(), boot.Machine{UUID: id, Serial: "S" + id, Manufacturer: "Acme", Product: "Box " + id[:4], Arch: "amd64"})
 	if err == nil && d.Kind == boot.Talos {
 		go w.installs(id)
 	}
