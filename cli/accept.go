@@ -123,6 +123,9 @@ func (a *app) accept(ctx context.Context, args []string, f acceptFlags) error {
 	return a.acceptChosen(ctx, omni, chosen, machines, f)
 }
 
+// acceptKind is the document of accept's results.
+const acceptKind = "AcceptResultList"
+
 func (a *app) acceptChosen(ctx context.Context, omni *operator.Client, chosen, all []candidate, f acceptFlags) error {
 	a.recall(ctx, chosen)
 
@@ -132,7 +135,7 @@ func (a *app) acceptChosen(ctx context.Context, omni *operator.Client, chosen, a
 	}
 
 	if f.dryRun {
-		return a.acceptResults(dryResults(chosen))
+		return a.actDocument(acceptKind, a.wouldAct(chosen, "would-accept"))
 	}
 
 	results := a.acceptEach(ctx, omni, chosen, f.labels)
@@ -140,7 +143,7 @@ func (a *app) acceptChosen(ctx context.Context, omni *operator.Client, chosen, a
 		a.waitReady(ctx, results, f.timeout)
 	}
 
-	if err := a.acceptResults(results); err != nil {
+	if err := a.actDocument(acceptKind, results); err != nil {
 		return err
 	}
 

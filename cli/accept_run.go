@@ -13,12 +13,11 @@ import (
 
 // The results of an act on one machine.
 const (
-	resultAccepted    = "accepted"
-	resultRejected    = "rejected"
-	resultReady       = "ready"
-	resultFailed      = "failed"
-	resultNotReady    = "not-ready" // accepted, and the wait is over
-	resultWouldAccept = "would-accept"
+	resultAccepted = "accepted"
+	resultRejected = "rejected"
+	resultReady    = "ready"
+	resultFailed   = "failed"
+	resultNotReady = "not-ready" // accepted, and the wait is over
 )
 
 type actList struct {
@@ -38,15 +37,6 @@ type actResult struct {
 	err error
 }
 
-func dryResults(chosen []candidate) []actResult {
-	results := make([]actResult, len(chosen))
-	for i, c := range chosen {
-		results[i] = actResult{ID: c.ID, Name: c.name, Result: resultWouldAccept}
-	}
-
-	return results
-}
-
 func (a *app) acceptEach(ctx context.Context, omni *operator.Client, chosen []candidate, labels map[string]string) []actResult {
 	return a.actEach(ctx, chosen, resultAccepted, func(ctx context.Context, id string) error {
 		if err := omni.Accept(ctx, id); err != nil || len(labels) == 0 {
@@ -64,7 +54,7 @@ func (a *app) actEach(ctx context.Context, chosen []candidate, done string, act 
 
 	for i, c := range chosen {
 		results[i] = actOne(ctx, c, done, act)
-		a.say(results[i])
+		a.sayOf(results[i], len(chosen))
 	}
 
 	return results
@@ -85,6 +75,14 @@ func actOne(ctx context.Context, c candidate, done string, act func(context.Cont
 	return result
 }
 
+// sayOf is say for one of so many machines. Where it is the only one, the
+// command's error tells how it failed.
+func (a *app) sayOf(r actResult, machines int) {
+	if r.err == nil || machines > 1 {
+		a.say(r)
+	}
+}
+
 // say writes the result of one machine as a line, in the formats for people.
 func (a *app) say(r actResult) {
 	if a.global.output.Machine() {
@@ -103,31 +101,6 @@ func (a *app) say(r actResult) {
 	}
 
 	fmt.Fprintln(a.stdout, out.Clean(line)) //nolint:errcheck // a reader that went away does not undo the act
-}
-
-// acceptResults writes the document for programs; people have read the lines.
-func (a *app) acceptResults(results []actResult) error {
-	if !a.global.output.Machine() {
-		for _, r := range results {
-			if r.Result == resultWouldAccept {
-				a.say(r)
-			}
-		}
-
-		return nil
-	}
-
-	document := actList{APIVersion: localapi.APIVersion, Kind: "AcceptResultList", Items: results}
-	if results == nil {
-		document.Items = []actResult{}
-	}
-
-	view := out.View{Document: document}
-	for _, r := range results {
-		view.Names = append(view.Names, r.ID)
-	}
-
-	return a.printer().Print(view)
 }
 
 // waitReady follows the machines in serve's snapshot until each is ready or the

@@ -149,7 +149,7 @@ func (a *app) actTogether(ctx context.Context, chosen []candidate, done string, 
 			told.Lock()
 			defer told.Unlock()
 
-			a.say(results[i])
+			a.sayOf(results[i], len(chosen))
 
 			return nil
 		})

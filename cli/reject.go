@@ -6,13 +6,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/bmctl/bmctl/cli/out"
-	"github.com/bmctl/bmctl/serve/localapi"
 	"github.com/bmctl/bmctl/serve/operator"
 )
 
 func (a *app) rejectCommand() *cobra.Command {
-	var omni omniFlags
+	var f actFlags
 
 	cmd := &cobra.Command{
 		Use:   "reject MACHINE...",
@@ -22,21 +20,21 @@ A rejected machine can still be accepted later; an accepted one cannot be reject
 
 This needs Omni's role Operator, as bmctl accept does.`,
 		Args: machineArgs, ValidArgsFunction: a.completeMachines,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.reject(cmd.Context(), args, omni) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.reject(cmd.Context(), args, f) },
 	}
 
-	omni.add(cmd.Flags())
+	f.add(cmd.Flags())
 
 	return cmd
 }
 
-func (a *app) reject(ctx context.Context, args []string, flags omniFlags) error {
+func (a *app) reject(ctx context.Context, args []string, f actFlags) error {
 	targets, err := a.targets(args)
 	if err != nil {
 		return err
 	}
 
-	omni, err := a.connectOmni(ctx, flags)
+	omni, err := a.connectOmni(ctx, f.omni)
 	if err != nil {
 		return err
 	}
@@ -54,24 +52,23 @@ func (a *app) reject(ctx context.Context, args []string, flags omniFlags) error 
 	}
 
 	if len(done) > 0 {
-		f := failf(codeRefused, "", "%s is accepted, and that cannot be taken back: nothing was rejected", done[0].name)
-		f.target = done[0].ID
+		no := failf(codeRefused, "", "%s is accepted, and that cannot be taken back: nothing was rejected", done[0].name)
+		no.target = done[0].ID
 
-		return f
+		return no
 	}
 
 	chosen = slices.DeleteFunc(chosen, func(c candidate) bool { return c.Acceptance == operator.Rejected })
+
+	const kind = "RejectResultList"
+
+	if f.dryRun {
+		return a.actDocument(kind, a.wouldAct(chosen, "would-reject"))
+	}
+
 	results := a.actEach(ctx, chosen, resultRejected, omni.Reject)
-
-	if a.global.output.Machine() {
-		view := out.View{Document: actList{APIVersion: localapi.APIVersion, Kind: "RejectResultList", Items: results}}
-		for _, r := range results {
-			view.Names = append(view.Names, r.ID)
-		}
-
-		if err := a.printer().Print(view); err != nil {
-			return err
-		}
+	if err := a.actDocument(kind, results); err != nil {
+		return err
 	}
 
 	return setFailure(results)

@@ -3,7 +3,6 @@ package operator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/cosi-project/runtime/pkg/controller/generic"
@@ -32,9 +31,9 @@ func (c *Client) act(ctx context.Context, name, id string, do func(context.Conte
 		err = do(ctx, m)
 	}
 
-	var no refused
+	var no refusal
 	if errors.As(err, &no) {
-		return &Error{Act: name, Machine: id, Kind: ErrRefused, Cause: no}
+		return &Error{Act: name, Machine: id, Kind: ErrRefused, Hint: no.hint, Cause: no}
 	}
 
 	if err != nil {
@@ -44,10 +43,15 @@ func (c *Client) act(ctx context.Context, name, id string, do func(context.Conte
 	return nil
 }
 
-// refused is our own reason for not asking Omni at all.
-type refused string
+// refusal is our own reason for not asking Omni at all.
+type refusal struct {
+	text string
+	hint string // may be empty
+}
 
-func (r refused) Error() string { return string(r) }
+func (r refusal) Error() string { return r.text }
+
+func refused(text string) error { return refusal{text: text} }
 
 // modify creates or changes a user's resource. Where somebody else creates it
 // at the same moment, ours becomes a change of theirs.
@@ -132,7 +136,7 @@ func checkLabel(key string) error {
 	}
 
 	if strings.HasPrefix(key, omni.SystemLabelPrefix) {
-		return refused(fmt.Sprintf("the label %s is one of Omni's own", key))
+		return refusal{"the label " + key + " is one of Omni's own", "choose a key that does not begin with " + omni.SystemLabelPrefix}
 	}
 
 	return nil
