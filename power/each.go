@@ -17,8 +17,9 @@ type Result[T any] struct {
 
 // Each opens a conversation with every target, at most parallel of them at a
 // time (at least one), calls do, and closes the conversation. The results come
-// in the order in which they are there. Who stops reading cancels the rest;
-// when the iteration has ended nothing of it runs any more.
+// in the order in which they are there; a target counts until its result is read.
+// Who stops reading cancels the rest; when the iteration has ended nothing of it
+// runs any more.
 //
 // A target of a Dialer that is silent from the start does not count for longer
 // than half a second, so that dark controllers delay nobody. Should it answer
@@ -38,7 +39,9 @@ func Each[T any](
 		for range min(cap(places)+mostWithout, len(targets)) {
 			workers.Go(func() {
 				for i := range work {
-					results <- visit(ctx, opener, &slot{places: places}, i, targets[i], do)
+					place := &slot{places: places}
+					results <- visit(withSlot(ctx, place), opener, i, targets[i], do)
+					place.leave() // not earlier: who reads and stops, stops what is next
 				}
 			})
 		}
@@ -69,16 +72,13 @@ func Each[T any](
 }
 
 func visit[T any](
-	ctx context.Context, opener Opener, slot *slot, index int, target Target,
+	ctx context.Context, opener Opener, index int, target Target,
 	do func(context.Context, BMC, Target) (T, error),
 ) Result[T] {
 	r := Result[T]{Index: index, Target: target}
 
 	// Who was cancelled gets none and needs none: its calls fail at once.
-	_ = slot.take(ctx)
-	defer slot.leave()
-
-	ctx = withSlot(ctx, slot)
+	_ = slotOf(ctx).take(ctx)
 
 	bmc, err := opener.Open(ctx, target)
 	if err != nil {
