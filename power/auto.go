@@ -23,6 +23,7 @@ type auto struct {
 	ipmi    *ipmi
 	redfish *redfish
 	log     *slog.Logger
+	notice  func(reason error) // Options.Fallback for this target
 
 	// refusal is Redfish's last refusal of the login. Guarded by the queue.
 	refusal error
@@ -71,22 +72,32 @@ func (a *auto) probe(ctx context.Context) bool {
 	return err == nil
 }
 
-// refused notes why Redfish is not spoken for a while, though it answers.
+// refused notes why Redfish is not spoken for a while, though it answers. It
+// is told once, not each time that Redfish was asked again.
 func (a *auto) refused(err error, what string) {
-	a.log.Warn(what, "reason", err.Error())
 	a.refusal = err
-	a.host.refusedRedfish(time.Now())
+
+	if news := a.host.refusedRedfish(time.Now()); news {
+		a.log.Warn(what, "reason", err.Error())
+		a.notice(err)
+	}
+}
+
+// accepted notes that Redfish let us in.
+func (a *auto) accepted() {
+	if news := a.host.acceptedRedfish(time.Now()); news {
+		a.log.Info("redfish lets us in again")
+		a.notice(nil)
+	}
 }
 
 // outcome learns from how a call fared.
 func (a *auto) outcome(d driver, err error) (again bool, reported error) {
-	now := time.Now()
-
 	switch {
 	case d == driver(a.ipmi):
 		return false, a.explained(err)
 	case err == nil:
-		a.host.setRedfish(true, now)
+		a.accepted()
 	case isKind(err, ErrAuth):
 		// An agent-made IPMI user may have no Redfish rights.
 		a.refused(err, "redfish refused the login: speaking IPMI for now")
@@ -144,11 +155,24 @@ func (h *host) setRedfish(yes bool, now time.Time) {
 	h.redfish, h.askAgain = yes, now.Add(holds)
 }
 
-func (h *host) refusedRedfish(now time.Time) {
+func (h *host) refusedRedfish(now time.Time) (news bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 
-	h.redfish, h.askAgain = false, now.Add(redfishRefusedHolds)
+	news = !h.refused
+	h.redfish, h.refused, h.askAgain = false, true, now.Add(redfishRefusedHolds)
+
+	return news
+}
+
+func (h *host) acceptedRedfish(now time.Time) (news bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	news = h.refused
+	h.redfish, h.refused, h.askAgain = true, false, now.Add(redfishYesHolds)
+
+	return news
 }
 
 func (h *host) forgetRedfish() {

@@ -28,6 +28,12 @@ type Options struct {
 	// trusted. An error of it refuses the connection. It is called on every
 	// handshake, from several goroutines.
 	CheckCertificate func(target Target, certificate *x509.Certificate, verified error) error
+	// Fallback, where set, is told when ProtocolAuto comes to speak IPMI although
+	// Redfish answers, with why: the login or the certificate is not accepted, an
+	// ErrAuth. That is told once; nil then tells that Redfish, which is asked again
+	// every 5 min, has let us in. It must not wait, and is called from several
+	// goroutines.
+	Fallback func(target Target, reason error)
 	// KeepBootMode leaves the firmware mode out of Redfish boot overrides.
 	KeepBootMode bool
 	// IPMIMode is what ModeKeep means over IPMI, which always says one;
@@ -76,6 +82,10 @@ func NewDialer(opts Options) *Dialer {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 
+	if opts.Fallback == nil {
+		opts.Fallback = func(Target, error) {}
+	}
+
 	return &Dialer{opts: opts, hosts: map[hostKey]*host{}}
 }
 
@@ -118,7 +128,8 @@ func (d *Dialer) router(target Target, h *host) (router, error) {
 	case ProtocolAuto:
 		return &auto{
 			host: h, ipmi: newIPMI(target, h, d.opts), redfish: newRedfish(target, d.opts),
-			log: d.opts.Log.With("bmc", target.Label()),
+			log:    d.opts.Log.With("bmc", target.Label()),
+			notice: func(reason error) { d.opts.Fallback(target, blame(target, "speak Redfish", reason)) },
 		}, nil
 	default:
 		return nil, fail(ErrUnsupported, "protocol %q is not known", protocol)
@@ -144,7 +155,8 @@ type host struct {
 
 	mu       sync.Mutex
 	suite    int       // the RMCP+ cipher suite that worked last; 0: none yet
-	redfish  bool      // whether Redfish answered,
+	refused  bool      // Redfish answered and did not let us in, and that was told
+	redfish  bool      // whether Redfish is to be spoken,
 	askAgain time.Time // and when that answer goes stale
 }
 

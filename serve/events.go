@@ -6,8 +6,10 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/bmctl/bmctl/boot"
+	"github.com/bmctl/bmctl/power"
 	"github.com/bmctl/bmctl/serve/eventlog"
 	"github.com/bmctl/bmctl/serve/localapi"
 )
@@ -21,6 +23,9 @@ type eventRing struct {
 	more   chan struct{}    // closed when an event is added
 	log    *eventlog.Log    // nil: events do not outlive serve
 }
+
+// typeBMC is the type of the events of how a BMC is spoken to.
+const typeBMC = "bmc"
 
 // eventsKept bounds the ring.
 const eventsKept = 4096
@@ -159,4 +164,18 @@ func bootEvent(e boot.Event) localapi.Event {
 	}
 
 	return shown
+}
+
+// redfishFallback is power.Options.Fallback: which protocol a BMC is spoken to
+// in, where that is not the one that was hoped for, happens to its machine.
+func (s *Server) redfishFallback(target power.Target, reason error) {
+	event := localapi.Event{At: time.Now(), MachineID: target.UUID, Type: typeBMC}
+
+	if reason != nil {
+		event.Text, event.Reason = "BMC "+target.Address+" does not let us in over Redfish: IPMI is spoken for now", reason.Error()
+	} else {
+		event.Text = "BMC " + target.Address + " lets us in over Redfish again"
+	}
+
+	s.events.add(event)
 }

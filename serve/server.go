@@ -187,6 +187,7 @@ func (s *Server) powerOptions() power.Options {
 		Redfish:          use,
 		PlainHTTP:        !s.cfg.RedfishUseHTTPS,
 		CheckCertificate: s.pins.Check,
+		Fallback:         s.redfishFallback,
 		Roots:            s.roots,
 		KeepBootMode:     !s.cfg.RedfishSetBootSourceOverrideMode,
 		IPMIMode:         s.pxeMode(),
