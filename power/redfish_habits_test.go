@@ -44,6 +44,7 @@ var habits = map[string][]string{
 	"C14 volatile ETag":                {bmcsim.FaultVolatileETag},
 	"C18 broken ETag":                  {bmcsim.FaultBrokenETag},
 	"C18 misfits":                      {bmcsim.FaultMisfits},
+	"C21 a task that is gone":          {bmcsim.FaultTaskGone},
 	"C22 accepted without a Location":  {bmcsim.FaultAccepted},
 	"A9 settings of other things":      {bmcsim.FaultSettingsOther},
 	"A10 mode in the settings":         {bmcsim.FaultSettingsMode},
@@ -108,6 +109,31 @@ func TestRedfishHabits(t *testing.T) {
 			bmctest.Do(t, bmc, power.On, power.Reset, power.Soft, power.On, power.Cycle, power.Off)
 		})
 	}
+}
+
+// C21: a task is not what an act is judged by, so whether it is there makes no
+// difference; an act that a task was made of and that does not happen fails.
+func TestC21TasksAreNotFollowed(t *testing.T) {
+	t.Parallel()
+
+	var log lockedBuffer
+
+	sim, target := bmctest.Simulated(t, bmcsim.Config{Log: log.logger()})
+	target.Protocol = power.ProtocolRedfish
+	setFault(t, sim, bmcsim.FaultTaskGone, true)
+
+	bmc := open(t, target)
+	bmctest.Do(t, bmc, power.On)
+
+	if log.requests() == 0 || strings.Contains(log.String(), "TaskService") {
+		t.Errorf("a task was asked for:\n%s", log.String())
+	}
+
+	setFault(t, sim, bmcsim.FaultLyingPower, true)
+	setFault(t, sim, bmcsim.FaultLyingBoot, true)
+
+	bmctest.WantKind(t, bmc.Do(within(t, 2*time.Second), power.Off), target, power.ErrRefused)
+	bmctest.WantKind(t, bmc.SetBoot(bmctest.Context(t), power.Boot{Device: power.DevicePXE}), target, power.ErrRefused)
 }
 
 // A17: what the system does not have is said, and nothing breaks.

@@ -164,7 +164,11 @@ const (
 	FaultDataUnavailable = "data-unavailable"
 	// FaultGatewayTimeout: requests to the system get 504 as a page (C16, Dell).
 	FaultGatewayTimeout = "gateway-timeout"
-	// FaultAccepted: acts are answered with 202, and no Location (C22).
+	// FaultTaskGone: acts and boot overrides are answered with 202 and the Location
+	// of a task that is gone when it is asked for (C21, Dell).
+	FaultTaskGone = "task-gone"
+	// FaultAccepted: acts and boot overrides are answered with 202, and no
+	// Location (C22).
 	FaultAccepted = "accepted"
 	// FaultMisfits: objects stand where lists belong, and numbers where texts do.
 	FaultMisfits = "misfits"
@@ -206,7 +210,7 @@ var knownFaults = []string{
 	FaultOddChannel, FaultOperatorOnly, FaultRedirects, FaultRefusesETag, FaultRefusesMode, FaultSameEnabled,
 	FaultSensorsOnly, FaultSessionLimit, FaultSessionsElsewhere, FaultSettingsAll, FaultSettingsHidden,
 	FaultSettingsMode, FaultSettingsOther, FaultShortReads, FaultShortRefusal, FaultSilent, FaultSlashMembers,
-	FaultSlow, FaultTimedLamp, FaultTransitional, FaultTwoSystems, FaultUnquotedETag, FaultUserOnly,
+	FaultSlow, FaultTaskGone, FaultTimedLamp, FaultTransitional, FaultTwoSystems, FaultUnquotedETag, FaultUserOnly,
 	FaultVolatileETag, FaultWeakETag, FaultWrongAlgorithm,
 }
 

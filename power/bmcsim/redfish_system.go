@@ -198,6 +198,17 @@ func (f *redfishFace) resetSystem(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case f.fault(FaultAlready) && slices.Contains([]ActKind{ActOn, ActOff, ActSoft}, kind):
 		f.refuse(w, http.StatusBadRequest, "Base.1.18.GeneralError", "Host is already powered "+strings.ToLower(powerState(f.owner.State())))
+	default:
+		f.carriedOut(w)
+	}
+}
+
+// carriedOut answers what was carried out.
+func (f *redfishFace) carriedOut(w http.ResponseWriter) {
+	switch {
+	case f.fault(FaultTaskGone):
+		w.Header().Set("Location", "/redfish/v1/TaskService/Tasks/7") // nothing is there
+		w.WriteHeader(http.StatusAccepted)
 	case f.fault(FaultAccepted):
 		w.WriteHeader(http.StatusAccepted)
 	default:
@@ -332,7 +343,7 @@ func (f *redfishFace) patchBoot(w http.ResponseWriter, r *http.Request, properti
 	}
 
 	f.etag.changed()
-	w.WriteHeader(http.StatusNoContent)
+	f.carriedOut(w)
 }
 
 func (p bootPatch) apply(o override) (override, error) {
