@@ -214,7 +214,12 @@ func (c *Controller) look(ctx context.Context, id string) error {
 		}
 	}
 
-	m = c.known.Machine(id)
+	// The steps asked Omni, and what was written is to be planned with. In the
+	// meantime the machine may have gone; that is looked at by itself.
+	if m = c.known.Machine(id); m.Infra == nil {
+		return nil
+	}
+
 	facts := c.facts(m)
 	plan := policy.PlanFor(facts)
 
