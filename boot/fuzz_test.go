@@ -1,11 +1,14 @@
 package boot
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,4 +127,41 @@ func FuzzTFTPRequest(f *testing.F) {
 			t.Errorf("name %q", cleanName(request.name))
 		}
 	})
+}
+
+// FuzzUUIDOption: option 97 is a UUID that says the same bytes, or nothing.
+func FuzzUUIDOption(f *testing.F) {
+	f.Add([]byte(guid))
+	f.Add([]byte("\x00DELLB\x00\x106\x80T\xb4\xc0OVD3"))
+	f.Add(bytes.Repeat([]byte{0xff}, 17))
+	f.Add([]byte{0})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		request, err := dhcpv4.FromBytes(packetBytes(1, 0, none, none, none, "", "", option(53, "\x01"), option(60, "PXEClient"), option(97, string(data[:min(len(data), 255)]))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		uuid := uuidOf(request)
+		if uuid == "" {
+			if len(data) == 17 && data[0] == 0 && !slices.ContainsFunc(placeholders, func(p string) bool { return bytes.Equal(smbios(t, p), data[1:]) }) {
+				t.Errorf("%x says nothing", data)
+			}
+			return
+		}
+		if !uuidForm.MatchString(uuid) || Placeholder(uuid) || !bytes.Equal(smbios(t, uuid), data[1:]) {
+			t.Errorf("%x is %s", data, uuid)
+		}
+	})
+}
+
+// smbios are the bytes of a UUID with its first three parts turned round.
+func smbios(t *testing.T, uuid string) []byte {
+	t.Helper()
+	id, err := hex.DecodeString(strings.ReplaceAll(uuid, "-", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(id[:4])
+	slices.Reverse(id[4:6])
+	slices.Reverse(id[6:8])
+	return id
 }
