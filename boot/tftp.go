@@ -20,6 +20,10 @@ const (
 	// maxTransfers bounds the sockets and goroutines; beyond it requests are not
 	// answered, and clients ask again.
 	maxTransfers = 2000
+	// maxTransfersOfOne bounds those of one address. That is many machines where
+	// addresses are translated on the way, by a port mapping or a router; yet one
+	// address cannot keep the others from being served.
+	maxTransfersOfOne = maxTransfers / 4
 	// tftpGrace is what running transfers get to end after the socket was closed.
 	tftpGrace = 2 * time.Second
 )
@@ -35,11 +39,13 @@ type tftpServer struct {
 
 	mu      sync.Mutex
 	active  map[netip.AddrPort]*sharedPort // nil with a port for each transfer
+	each    map[netip.Addr]int             // how many of active each address has
 	running sync.WaitGroup
 }
 
 func newTFTP(s *Server, conn net.PacketConn) (*tftpServer, error) {
-	t := &tftpServer{Server: s, conn: ipv4.NewPacketConn(conn), single: s.config.TFTPSinglePort, active: map[netip.AddrPort]*sharedPort{}}
+	t := &tftpServer{Server: s, conn: ipv4.NewPacketConn(conn), single: s.config.TFTPSinglePort,
+		active: map[netip.AddrPort]*sharedPort{}, each: map[netip.Addr]int{}}
 	if err := t.conn.SetControlMessage(ipv4.FlagInterface|ipv4.FlagDst, true); err != nil {
 		return nil, fmt.Errorf("learn the interface of packets to %s: %w", conn.LocalAddr(), err)
 	}
@@ -76,7 +82,7 @@ func (t *tftpServer) handle(ctx context.Context, packet []byte, control *ipv4.Co
 	event.MAC, event.Arch = t.stations.loads(event.Addr)
 	t.mu.Lock()
 	port, busy := t.active[peer]
-	full := len(t.active) >= maxTransfers
+	full := t.full(peer.Addr())
 	t.mu.Unlock()
 	if busy {
 		// Without a port of its own this is a repeated request: its answer is under way.
@@ -86,14 +92,44 @@ func (t *tftpServer) handle(ctx context.Context, packet []byte, control *ipv4.Co
 		return
 	}
 	request, err := parseRequest(packet)
-	if err == nil && full {
-		err = fmt.Errorf("%d transfers run already", maxTransfers)
+	if err == nil {
+		err = full
 	}
 	if err != nil {
 		t.refuse(event, err, control, client)
 		return
 	}
 	t.start(ctx, request, event, control, client)
+}
+
+// full says why an address cannot have another transfer; nil if it can. Where the
+// server is full nobody is told: a machine that was would give up, and one that was
+// not asks again. The caller holds the lock.
+func (t *tftpServer) full(addr netip.Addr) error {
+	switch {
+	case t.each[addr] >= maxTransfersOfOne:
+		return &refusal{tftpExceeded, fmt.Sprintf("%d transfers to this address run already", maxTransfersOfOne)}
+	case len(t.active) >= maxTransfers:
+		return fmt.Errorf("%d transfers run already", maxTransfers)
+	default:
+		return nil
+	}
+}
+
+func (t *tftpServer) begin(peer netip.AddrPort, shared *sharedPort) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.active[peer] = shared
+	t.each[peer.Addr()]++
+}
+
+func (t *tftpServer) end(peer netip.AddrPort) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.active, peer)
+	if t.each[peer.Addr()]--; t.each[peer.Addr()] == 0 {
+		delete(t.each, peer.Addr())
+	}
 }
 
 // refuse records why a request is not served, and tells the client.
@@ -126,17 +162,13 @@ func (t *tftpServer) start(ctx context.Context, request readRequest, event Event
 		return
 	}
 	peer := client.AddrPort()
-	t.mu.Lock()
-	t.active[peer] = shared
-	t.mu.Unlock()
+	t.begin(peer, shared)
 	oack := request.grant(int64(len(content)), t.interfaces.mtu(control))
 	t.running.Go(func() {
 		run := &transfer{link: way, request: request, content: content}
 		began := time.Now()
 		err := t.send(ctx, run, oack)
-		t.mu.Lock()
-		delete(t.active, peer)
-		t.mu.Unlock()
+		t.end(peer)
 		event.Bytes, event.Duration = run.sent(), time.Since(began)
 		t.finished(event, errors.Join(err, way.close()))
 	})

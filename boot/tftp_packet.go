@@ -21,6 +21,7 @@ const (
 	tftpNotDefined = 0
 	tftpNotFound   = 1
 	tftpDenied     = 2
+	tftpExceeded   = 3 // "allocation exceeded"
 	tftpIllegal    = 4
 )
 

@@ -119,6 +119,47 @@ func TestTFTPRefusals(t *testing.T) {
 	}
 }
 
+// One address, however greedy, leaves room for the others, and has room again when
+// its transfers end.
+func TestTFTPOfAGreedyAddress(t *testing.T) {
+	const bound = 500
+	for _, single := range []bool{false, true} {
+		f := start(t, boot.Config{TFTPSinglePort: single})
+		var peers []*tftpPeer
+		for range bound {
+			p := newPeer(t, f.Addrs().TFTP)
+			p.ask(1, "ipxe.efi", "octet", "timeout", "30")
+			if op, _, _ := p.hear(); op != 6 {
+				t.Fatalf("transfer %d: operation %d", len(peers)+1, op)
+			}
+			peers = append(peers, p)
+		}
+		one := newPeer(t, f.Addrs().TFTP)
+		one.ask(1, "ipxe.efi", "octet")
+		if op, code, text := one.hear(); op != 5 || code != 3 || text != "500 transfers to this address run already\x00" {
+			t.Errorf("one more: operation %d, number %d, %.60q", op, code, text)
+		}
+		if e := f.event(t, boot.EventIgnored); !strings.Contains(e.Reason, "500 transfers to this address") || e.Addr.String() != "127.77.1.9" {
+			t.Errorf("event %+v", e)
+		}
+		if got := drainTFTP(f.Addrs().TFTP); got < 1<<20-1<<16 {
+			t.Errorf("another address: %d bytes", got)
+		}
+		peers[7].say(4, 0, "")
+		peers[7].hearData(1)
+		peers[7].say(4, 1, "")
+		peers[7].hearData(2)
+		peers[7].say(5, 0, "enough\x00")
+		for !strings.Contains(f.event(t, boot.EventIgnored).Reason, "the client aborted") {
+		}
+		one.ask(1, "ipxe.efi", "octet")
+		one.hearData(1)
+		for _, p := range append(peers, one) {
+			p.say(5, 0, "enough\x00")
+		}
+	}
+}
+
 func TestTFTPOptions(t *testing.T) {
 	f := start(t, boot.Config{})
 	size := len(fetchHTTP(t, f.http+"/tftp/undionly.kpxe"))
