@@ -26,7 +26,7 @@ const decideTimeout = 5 * time.Second
 //	.../autoexec.ipxe    init.ipxe, where iPXE looks for it by itself
 //
 // Its paths do not overlap with others of the same server if it is mounted at
-// /ipxe/, /tftp/ and /autoexec.ipxe.
+// /ipxe/, /tftp/ and /autoexec.ipxe. Slow clients are that server's to bound.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ipxe/init.ipxe", s.serveInit)

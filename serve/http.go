@@ -12,6 +12,7 @@ import (
 
 	"github.com/bmctl/bmctl/boot"
 	"github.com/bmctl/bmctl/serve/assetcache"
+	"github.com/bmctl/bmctl/serve/minrate"
 )
 
 // newBoot makes the network boot service.
@@ -64,8 +65,8 @@ func (s *Server) sawBoot(e boot.Event) {
 }
 
 // newHTTP is the one server for machines: boot scripts, loaders, assets, the
-// machine config, and gRPC for agents. It has no write timeout: large files and
-// tunnels take as long as they take.
+// machine config, and gRPC for agents. Large files and tunnels take as long as they
+// take; who does not take what it asked for is given up.
 func (s *Server) newHTTP(config http.Handler) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("/", s.boot.Handler())
@@ -79,6 +80,8 @@ func (s *Server) newHTTP(config http.Handler) *http.Server {
 		mux.Handle("GET "+assetcache.Prefix, s.cache)
 	}
 
+	machines := minrate.Handler(mux)
+
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -88,7 +91,7 @@ func (s *Server) newHTTP(config http.Handler) *http.Server {
 			if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 				s.grpc.ServeHTTP(w, r)
 			} else {
-				mux.ServeHTTP(w, r)
+				machines.ServeHTTP(w, r)
 			}
 		}),
 		Protocols:         protocols,

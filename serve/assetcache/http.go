@@ -8,13 +8,6 @@ import (
 	"time"
 )
 
-const (
-	// patience is how long a machine may take for portion bytes: slower than that
-	// (35 KB/s) it is given up, so that it cannot hold a connection for ever.
-	patience = 2 * time.Minute
-	portion  = 4 << 20
-)
-
 // ServeHTTP serves GET and HEAD of Key.Path, byte ranges included. What is not here
 // yet is passed on while it is downloaded; ranges of it come when it is complete.
 // Where the download fails before a byte was sent, the answer is 502 with the
@@ -30,7 +23,7 @@ func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	sent := &sender{ResponseWriter: w, control: http.NewResponseController(w)}
+	sent := &sender{ResponseWriter: w}
 	defer func() {
 		c.counters.sent.Add(sent.bytes)
 
