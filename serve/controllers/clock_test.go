@@ -3,6 +3,7 @@ package controllers_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,12 +20,12 @@ import (
 type skewed struct {
 	state.CoreState
 
-	by *time.Duration
+	by *atomic.Int64 // a time.Duration
 }
 
 func (s skewed) Update(ctx context.Context, r resource.Resource, o ...state.UpdateOption) error {
 	err := s.CoreState.Update(ctx, r, o...)
-	r.Metadata().SetUpdated(time.Now().Add(*s.by))
+	r.Metadata().SetUpdated(time.Now().Add(time.Duration(s.by.Load())))
 
 	return err
 }
@@ -49,9 +50,11 @@ func (w *world) told() []string {
 // and so is its end.
 func TestClockSkew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		by := 29 * time.Second
+		var by atomic.Int64
+
 		w := newWorld(t, 0)
 		w.link = newLink(skewed{judged{w.omni, w}, &by})
+		by.Store(int64(29 * time.Second))
 		w.start()
 
 		for _, step := range []struct {
@@ -63,7 +66,7 @@ func TestClockSkew(t *testing.T) {
 			{0, []string{"Omni's clock is 2m0s ahead of ours", "our clock agrees with Omni's again"}},
 			{-time.Hour, []string{"Omni's clock is 2m0s ahead of ours", "our clock agrees with Omni's again", "Omni's clock is 1h0m0s behind ours"}},
 		} {
-			by = step.by
+			by.Store(int64(step.by))
 
 			w.wait(time.Minute)
 
