@@ -90,12 +90,12 @@ func (a *app) accept(ctx context.Context, args []string, f acceptFlags) error {
 		a.global.output = out.JSON
 	}
 
-	if err := checkExpect(args, f); err != nil {
+	targets, err := a.acceptTargets(args, f.allPending)
+	if err != nil {
 		return err
 	}
 
-	targets, err := a.acceptTargets(args, f.allPending)
-	if err != nil {
+	if err := checkExpect(args, targets, f); err != nil {
 		return err
 	}
 
@@ -150,15 +150,20 @@ func (a *app) acceptChosen(ctx context.Context, omni *operator.Client, chosen, a
 	return setFailure(results)
 }
 
-// checkExpect tells what is missing before anything is asked.
-func checkExpect(args []string, f acceptFlags) error {
+// checkExpect tells what is missing before anything is asked. Its hint can be
+// typed as it stands: what came from a pipe is named.
+func checkExpect(args, targets []string, f acceptFlags) error {
 	if !f.yes || f.expect >= 0 || f.dryRun {
 		return nil
 	}
 
 	hint := "bmctl accept --all-pending --yes --expect NUMBER"
 	if !f.allPending {
-		hint = fmt.Sprintf("bmctl accept %s --yes --expect %d", strings.Join(args, " "), len(args))
+		if slices.Contains(args, "-") {
+			args = targets
+		}
+
+		hint = fmt.Sprintf("bmctl accept %s --yes --expect %d", strings.Join(args, " "), len(targets))
 	}
 
 	return failf(codeUsage, hint, "--yes without --expect: say how many machines will be erased")
