@@ -138,7 +138,7 @@ func (c *conversation) withoutIPMI(ctx context.Context, err error) error {
 		return err
 	}
 
-	return fail(ErrUnsupported, "no serial over LAN: it is IPMI's, and %v", err).because(err)
+	return fail(ErrUnsupported, "serial over LAN is IPMI's, and %v", err).because(err)
 }
 
 func isRedfish(d driver) bool {

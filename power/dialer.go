@@ -195,6 +195,6 @@ func (o only) serialPort(context.Context) (serialPort, error) {
 		return port, nil
 	}
 
-	return nil, fail(ErrUnsupported, "no serial over LAN: it is IPMI's, and this target is spoken to in %s alone", o.protocol)
+	return nil, fail(ErrUnsupported, "serial over LAN is IPMI's, and this target is spoken to in %s alone", o.protocol)
 }
 func (o only) close(ctx context.Context) error { return o.driver.close(ctx) }
