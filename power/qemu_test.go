@@ -147,3 +147,39 @@ func TestQEMUTarget(t *testing.T) {
 		t.Error("a broken file passed unseen")
 	}
 }
+
+// Who answers on the port and is no launcher, or an ailing one, is told apart.
+func TestQEMUAnswersOfOthers(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		status int
+		body   string
+		kind   error // nil: the power is unknown
+	}{
+		"another server": {http.StatusNotFound, "", power.ErrUnsupported},
+		"it fails":       {http.StatusInternalServerError, "", power.ErrRefused},
+		"no JSON":        {http.StatusOK, "<html>", power.ErrUnsupported},
+		"no power":       {http.StatusOK, "{}", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(c.status)
+				_, _ = w.Write([]byte(c.body)) // the client may have gone
+			}))
+			t.Cleanup(server.Close)
+
+			port := server.Listener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // httptest listens on TCP
+			target := power.Target{Name: "vm1", Address: "127.0.0.1", Port: port, Protocol: power.ProtocolQEMU}
+
+			state, err := open(t, target).State(bmctest.Context(t))
+			if c.kind != nil {
+				bmctest.WantKind(t, err, target, c.kind)
+			} else if err != nil || state != power.StateUnknown {
+				t.Errorf("got %s, %v", state, err)
+			}
+		})
+	}
+}
