@@ -57,13 +57,22 @@ func (a *app) usesOf(chosen []chosenBMC, fleet fleetView, wanted bool) []use {
 
 // inCluster says which cluster a machine is in, and as what where that is known.
 func inCluster(cluster, role string) string {
+	if text := roleText(role); text != "" {
+		cluster += " (" + text + ")"
+	}
+
+	return "in cluster " + cluster
+}
+
+// roleText is a role in a cluster for people; empty: it is not known.
+func roleText(role string) string {
 	switch role {
 	case localapi.RoleControlPlane:
-		return "in cluster " + cluster + " (control plane)"
+		return "control plane"
 	case localapi.RoleWorker:
-		return "in cluster " + cluster + " (worker)"
+		return "worker"
 	default:
-		return "in cluster " + cluster
+		return ""
 	}
 }
 

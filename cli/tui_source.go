@@ -229,7 +229,7 @@ func hostOf(address string) string {
 func viewRow(m localapi.Machine) tui.Row {
 	return tui.Row{
 		ID: m.ID, Name: m.Name, Power: m.Power, PowerAt: m.PowerAt, LastPower: m.LastPower, Stage: m.Stage, Status: m.Status, Reason: m.Reason,
-		Cluster: m.Cluster, Talos: m.TalosVersion, LastEvent: m.LastEvent.Text, LastEventAt: m.LastEvent.At, Labels: m.Labels,
+		Cluster: m.Cluster, Role: roleText(m.Role), Talos: m.TalosVersion, LastEvent: m.LastEvent.Text, LastEventAt: m.LastEvent.At, Labels: m.Labels,
 		BMC: tui.BMC{
 			Protocol: m.BMC.Protocol, Address: m.BMC.Address, Error: m.BMC.Error,
 			Latency: time.Duration(m.BMC.LatencySeconds * float64(time.Second)),

@@ -20,9 +20,14 @@ func chosenVerbs() []chosenVerb {
 	ready := func(r *Row) { off(r); r.Cluster = "" }
 	pending := func(r *Row) { r.Accepted, r.Status, r.Cluster = false, "pending", "" }
 
+	controls := func(r *Row) { r.Role = "control plane" }
+	roleless := func(r *Row) { r.Role = "" }
+
 	return []chosenVerb{
 		{PowerOn, []string{"p", "o"}, ready, []string{"Power on", "serve switches a ready machine off again"}},
-		{PowerOff, []string{"p", "f"}, nil, []string{"Power off", cut, "<- in use"}},
+		{PowerOff, []string{"p", "f"}, nil, []string{"Power off", cut, "in cluster prod (worker)   <- in use"}},
+		{PowerOff, []string{"p", "f"}, controls, []string{"in cluster prod (control plane)   <- in use"}},
+		{PowerOff, []string{"p", "f"}, roleless, []string{"in cluster prod   <- in use"}},
 		{PowerSoft, []string{"p", "s"}, nil, []string{"Shut down", "it may refuse", "<- in use"}},
 		{PowerCycle, []string{"p", "c"}, nil, []string{"Power cycle", cut, "<- in use"}},
 		{PowerReset, []string{"p", "r"}, nil, []string{"Reset", "It starts anew at once", "<- in use"}},
@@ -181,7 +186,7 @@ func TestAHiddenMachineIsNamed(t *testing.T) {
 	s := &site{snapshot: fleet()}
 	keys := append(append([]string{"j", "space", "/"}, typed("r1n02")...), "enter", "p", "r")
 
-	if problem := lacks(press(opened(s, Options{Plain: true}, 100, 30), keys...), "in cluster prod <- in use hidden by the filter"); problem != "" {
+	if problem := lacks(press(opened(s, Options{Plain: true}, 100, 30), keys...), "in cluster prod (worker) <- in use hidden by the filter"); problem != "" {
 		t.Error(problem)
 	}
 }

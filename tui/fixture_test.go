@@ -143,7 +143,7 @@ func (s *site) Console(string) *exec.Cmd {
 func machine(i int, change func(*Row)) Row {
 	r := Row{
 		ID: fmt.Sprintf("%08x-7a1e-4b02-9f3c-1b5d3c9be6f1", 0x11a00000+i), Name: fmt.Sprintf("r1n%02d", i),
-		Power: "on", PowerAt: noon.Add(-9 * time.Second), Status: "running", Reason: "installed and wanted on", Cluster: "prod", Talos: "v1.13.7",
+		Power: "on", PowerAt: noon.Add(-9 * time.Second), Status: "running", Reason: "installed and wanted on", Cluster: "prod", Role: "worker", Talos: "v1.13.7",
 		BMC:       BMC{Protocol: "redfish", Address: fmt.Sprintf("10.0.3.%d", i), Latency: time.Duration(10+i) * time.Millisecond},
 		LastEvent: "booted from disk", LastEventAt: noon.Add(-12 * 24 * time.Hour), Labels: map[string]string{"rack": "r1"},
 		Accepted: true, ReadyToUse: true, Installed: true, MAC: fmt.Sprintf("3c:ec:ef:12:34:%02x", i), Address: fmt.Sprintf("10.0.2.%d", 100+i),

@@ -105,7 +105,7 @@ func strangers() []Row {
 	rows := make([]Row, 0, len(odd)+1)
 	for i, text := range odd {
 		rows = append(rows, Row{
-			ID: text, Name: text, Power: text, Stage: text, Status: text, Reason: text, Cluster: text, Talos: text,
+			ID: text, Name: text, Power: text, Stage: text, Status: text, Reason: text, Cluster: text, Role: text, Talos: text,
 			BMC: BMC{text, text, 0, text}, LastEvent: text, Labels: map[string]string{text: text}, Held: text, MAC: text, Address: text,
 			Serial: text, BootDecision: text, BootReason: text, Cannot: map[Verb]string{Reject: text},
 		})

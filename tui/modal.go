@@ -288,7 +288,7 @@ func (c confirmation) machine(m *Model, r *row, names int) string {
 
 	where, use := "not allocated", ""
 	if r.Cluster != "" {
-		where = "in cluster " + r.Cluster
+		where = "in cluster " + r.clusterAndRole()
 		if c.verb.deed().cuts {
 			use = "   " + m.theme.in(warn, "<- in use")
 		}

@@ -148,7 +148,7 @@ func (m *Model) facts(r *row) [][2]string {
 
 	return [][2]string{
 		{"status", status}, {"held", cmp.Or(r.Held, told("no"))}, {"power", m.powerFact(r)}, {"stage", cmp.Or(r.Stage, told("none"))},
-		{"cluster", cmp.Or(r.Cluster, told("none"))}, {"talos", cmp.Or(r.Talos, told("none wanted"))},
+		{"cluster", cmp.Or(r.clusterAndRole(), told("none"))}, {"talos", cmp.Or(r.Talos, told("none wanted"))},
 		{"next boot", r.BootDecision}, {"because", r.BootReason}, {"bmc", bmc}, {"bmc error", cmp.Or(r.BMC.Error, "none")},
 		{"id", r.ID}, {"serial", r.Serial}, {"mac", r.MAC}, {"address", r.Address}, {"first seen", m.ago("", r.FirstSeen)}, {"agent", agent},
 		{"accepted", yes(r.Accepted)}, {"ready", yes(r.ReadyToUse)}, {"installed", yes(r.Installed)}, {"cordoned", yes(r.Cordoned)},

@@ -20,7 +20,7 @@ func newRow(r Row) row {
 	raw := r.ID
 
 	for _, text := range []*string{
-		&r.ID, &r.Name, &r.Power, &r.LastPower, &r.Stage, &r.Status, &r.Reason, &r.Cluster, &r.Talos, &r.BMC.Protocol, &r.BMC.Address, &r.BMC.Error,
+		&r.ID, &r.Name, &r.Power, &r.LastPower, &r.Stage, &r.Status, &r.Reason, &r.Cluster, &r.Role, &r.Talos, &r.BMC.Protocol, &r.BMC.Address, &r.BMC.Error,
 		&r.LastEvent, &r.Held, &r.MAC, &r.Address, &r.Serial, &r.BootDecision, &r.BootReason,
 	} {
 		*text = clean(*text)
@@ -187,4 +187,13 @@ func size(bytes int64) string {
 	}
 
 	return strconv.FormatFloat(n, 'f', one(unit > 0 && n < 10), 64) + " " + units[unit]
+}
+
+// clusterAndRole is the cluster, and what the machine is there: "prod (worker)".
+func (r *row) clusterAndRole() string {
+	if r.Cluster == "" || r.Role == "" {
+		return r.Cluster
+	}
+
+	return r.Cluster + " (" + r.Role + ")"
 }

@@ -81,10 +81,13 @@ type Row struct {
 	// Status is one of bmctl's status words, Reason is why it is that.
 	Status, Reason string
 	Cluster, Talos string
-	BMC            BMC
-	LastEvent      string
-	LastEventAt    time.Time
-	Labels         map[string]string
+	// Role is what the machine is in its cluster, in words for people: "control
+	// plane", "worker"; empty: not known.
+	Role        string
+	BMC         BMC
+	LastEvent   string
+	LastEventAt time.Time
+	Labels      map[string]string
 
 	Accepted, Cordoned, ReadyToUse, Installed bool
 
