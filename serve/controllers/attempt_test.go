@@ -57,6 +57,8 @@ func TestAttempts(t *testing.T) {
 		{boot.EventDiscover, two, "UEFI", time.Second, 2},
 		{boot.EventScript, two, "", time.Second, 2},
 		{boot.EventDiscover, one, "UEFI", time.Hour, 3},
+		{boot.EventKernel, "", "", time.Second, 3}, // of a NIC that did not say who it is
+		{boot.EventDiscover, "", "UEFI", time.Second, 3},
 	} {
 		at = at.Add(c.after)
 
