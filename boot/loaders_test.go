@@ -18,6 +18,8 @@ func TestWhatDHCPNeedsIsSaid(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(own, "undionly.kpxe"), []byte(build), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	us := netip.AddrFrom4(ours).String()
+	script := "http://" + us + ":50042/ipxe/init.ipxe"
 	for name, c := range map[string]struct {
 		config Config
 		said   bool
@@ -37,6 +39,15 @@ func TestWhatDHCPNeedsIsSaid(t *testing.T) {
 		s.sayWhatDHCPNeeds()
 		if said := strings.Contains(log.String(), "level=WARN"); said != c.said {
 			t.Errorf("%s: %q", name, log.String())
+		}
+		for _, line := range []string{
+			"dhcp-userclass=set:bmctl,Tinkerbell\\n", `dhcp-boot=tag:bmctl,` + script + `,,` + us + `\n`, `dhcp-boot=tag:!bmctl,undionly.kpxe,,` + us,
+			`next-server ` + us + `; if option user-class = \"Tinkerbell\" { filename \"` + script + `\"; } else { filename \"undionly.kpxe\"; }`,
+			`\"next-server\": \"` + us + `\", \"boot-file-name\": \"` + script + `\"`,
+		} {
+			if c.said && !strings.Contains(strings.ReplaceAll(log.String(), `\\`, `\`), line) {
+				t.Errorf("%s: %s does not say %s", name, log.String(), line)
+			}
 		}
 	}
 }

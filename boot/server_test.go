@@ -353,6 +353,9 @@ func TestWithTheProxyOffTheLoaderFindsTheScript(t *testing.T) {
 			t.Errorf("%s does not chain init.ipxe", name)
 		}
 	}
+	if log := f.log.text(); strings.Count(log, "BIOS machines load iPXE for ever") != 1 {
+		t.Errorf("the log does not say once what DHCP needs:\n%s", log)
+	}
 }
 
 func TestOwnBuilds(t *testing.T) {

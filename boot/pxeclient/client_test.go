@@ -1,6 +1,7 @@
 package pxeclient_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -9,10 +10,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tinkerbell/ipxedust/binary"
 	"go.uber.org/goleak"
 
 	"github.com/bmctl/bmctl/boot"
@@ -121,6 +124,31 @@ func TestLoadsWhatWasDecided(t *testing.T) {
 	}
 	if got := strings.Join(asked, ", "); got != "HEAD /k, HEAD /i, GET /k, GET /i" {
 		t.Errorf("asked for %s", got)
+	}
+}
+
+// A loader with a script of its own runs that, whatever DHCP would name.
+func TestTheLoadersOwnScriptIsFollowed(t *testing.T) {
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("#!ipxe\nexit\n")) }))
+	defer site.Close()
+	dir := t.TempDir()
+	// Without its marks the build is not changed any more; what follows a program is no part of it.
+	loader := bytes.ReplaceAll(binary.IpxeEFI, []byte("PLACEHOLDER"), []byte("placeholder"))
+	loader = append(loader, "\x00#!ipxe\ndhcp\nchain "+site.URL+"/own.ipxe\n\x00"...)
+	if err := os.WriteFile(filepath.Join(dir, "ipxe.efi"), loader, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, firmware := range []pxeclient.Firmware{pxeclient.UEFI, pxeclient.UEFIHTTP} {
+		client := serve(t, boot.Config{IPXEDir: dir}, func(boot.Machine) (boot.Decision, error) {
+			return boot.Decision{}, errors.New("nobody is to be asked")
+		})
+		client.Firmware = firmware
+		var names []string
+		client.OnStep = func(s pxeclient.Step) { names = append(names, s.Name) }
+		result, err := client.Boot(within(t, 10*time.Second))
+		if err != nil || result.Outcome != pxeclient.OutcomeDisk || result.Script != site.URL+"/own.ipxe" || slices.Index(names[1:], "dhcp") >= 0 {
+			t.Errorf("%s: %+v after %v, %v", firmware, result, names, err)
+		}
 	}
 }
 

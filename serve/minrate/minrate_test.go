@@ -90,8 +90,10 @@ func reads(t *testing.T, rate, size int, whole bool) func(net.Conn) {
 		}
 
 		got := 0
-		for n, buffer := 0, make([]byte, chunk); err == nil; got += n {
+		for buffer := make([]byte, chunk); err == nil; {
+			var n int
 			n, err = response.Body.Read(buffer)
+			got += n
 			time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
 		}
 
