@@ -74,7 +74,7 @@ func wantPeers(t *testing.T, programs ...string) {
 
 	for _, program := range programs {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Fatalf("%v: apt-get install dnsmasq-base tftpd-hpa atftpd kea-admin", err)
+			t.Fatalf("%v: make bench-peers installs it", err)
 		}
 	}
 }
