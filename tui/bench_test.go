@@ -77,31 +77,6 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// frame is how long an update and its frame may take at 60 frames a second.
-const frame = 16 * time.Millisecond
-
-// TestManyMachinesAreNotFelt allows for a loaded machine: of several tries the
-// best counts.
-func TestManyMachinesAreNotFelt(t *testing.T) {
-	s := crowd()
-	m := press(opened(s, Options{}, 120, 30), "*")
-
-	for name, msg := range updates(s) {
-		best := time.Hour
-
-		for range 15 {
-			begun := time.Now()
-			next, _ := m.Update(msg)
-			_ = next.View()
-			best = min(best, time.Since(begun))
-		}
-
-		if best > frame*slowdown {
-			t.Errorf("%s among %d machines takes %v, more than a frame of %v", name, many, best, frame)
-		}
-	}
-}
-
 func TestManyMachinesCanBeLeft(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
