@@ -80,11 +80,10 @@ func (c *Controller) bmc(ctx context.Context, m Machine) (power.BMC, error) {
 	}
 
 	a := m.BMC.TypedSpec().Value
-	key := a.String()
 
 	c.mu.Lock()
 	l := c.live(m.ID)
-	bmc, same := l.bmc, l.bmcSpec == key
+	bmc, same := l.bmc, proto.Equal(l.bmcAccess, a)
 	c.mu.Unlock()
 
 	if bmc != nil && same {
@@ -103,7 +102,7 @@ func (c *Controller) bmc(ctx context.Context, m Machine) (power.BMC, error) {
 
 	c.mu.Lock()
 	replaced := l.bmc
-	l.bmc, l.bmcSpec = opened, key
+	l.bmc, l.bmcAccess = opened, a
 	c.mu.Unlock()
 
 	if replaced != nil {
