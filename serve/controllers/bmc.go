@@ -80,10 +80,11 @@ func (c *Controller) bmc(ctx context.Context, m Machine) (power.BMC, error) {
 	}
 
 	a := m.BMC.TypedSpec().Value
+	key := a.String()
 
 	c.mu.Lock()
 	l := c.live(m.ID)
-	bmc, same := l.bmc, proto.Equal(l.bmcAccess, a)
+	bmc, same := l.bmc, l.bmcSpec == key
 	c.mu.Unlock()
 
 	if bmc != nil && same {
@@ -102,7 +103,7 @@ func (c *Controller) bmc(ctx context.Context, m Machine) (power.BMC, error) {
 
 	c.mu.Lock()
 	replaced := l.bmc
-	l.bmc, l.bmcAccess = opened, a
+	l.bmc, l.bmcSpec = opened, key
 	c.mu.Unlock()
 
 	if replaced != nil {

@@ -48,10 +48,10 @@ type live struct {
 	boot   bootState
 	serial string
 
-	bmc       power.BMC
-	bmcAccess *access // that bmc was opened with; nil: there is none
-	lastText  string
-	lastAt    time.Time
+	bmc      power.BMC
+	bmcSpec  string // of the access that bmc was opened with
+	lastText string
+	lastAt   time.Time
 
 	futureStart time.Time // that was told of
 }
