@@ -21,8 +21,9 @@ import (
 // killed: with a shorter one a second reboot would be what was called for.
 const killInterval = 6 * time.Second
 
-// killPatience is for how long each step may take while serve is killed all the
-// time: what is judged is what was done, not how soon.
+// killPatience is for how long each step may take: a serve that is killed leaves its
+// IPMI session behind, a BMC has as few as four, and forgets one after 60 s
+// (IPMI 2.0, section 6.12.15). What is judged is what was done, not how soon.
 const killPatience = 3 * time.Minute
 
 // TestKills kills serve at twenty random moments of the story, and counts every
